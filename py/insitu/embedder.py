@@ -1,0 +1,115 @@
+"""Texts to vectors: prompt, token ids, batches by length, the model."""
+
+from __future__ import annotations
+
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from insitu.errors import InvalidArgument
+from insitu.model.lock import ModelLock
+from insitu.runtime import Block, Runtime, TokenIds
+from insitu.text.clean import well_formed
+
+# Batches hold texts of like length, so that little is padding, up to this many tokens. See DESIGN.md, "Batches".
+BATCH_TOKENS = 512
+# A text joins a batch while padding it costs at most this share of its own length.
+PADDING = 0.07
+
+Progress = Callable[[int, int], None]
+"""Called with (texts done, texts in all) after each batch."""
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """The vectors of some texts, in their order.
+
+    `block` holds them (`block.vectors()`: count x dim float32). `truncated[i]` tells that text i was longer than
+    the model reads and stands for its first tokens; `tokens[i]` is how many tokens were read, special ones included.
+    """
+
+    block: Block
+    truncated: tuple[bool, ...]
+    tokens: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return self.block.count
+
+
+class Embedder:
+    """One opened model. Async; safe for concurrent calls (the runtime runs one batch at a time)."""
+
+    def __init__(self, runtime: Runtime, lock: ModelLock) -> None:
+        self.runtime = runtime
+        self.lock = lock
+
+    async def embed(
+        self, texts: Sequence[str], *, task: str = "document", dim: int | None = None, on_progress: Progress | None = None
+    ) -> Embeddings:
+        """Embed `texts` with the prompt of `task` ('query', 'document', 'none', or another of the model's).
+
+        `dim`: 1 to the model's full size (`DimUnsupported` otherwise); the model's default if None. An empty text is
+        embedded as the prompt and the special tokens alone. Too long a text is cut at the model's maximum; see
+        `Embeddings.truncated`. A vector does not depend on the texts beside it.
+        """
+        if isinstance(texts, str):
+            raise InvalidArgument("embed() takes a list of texts; for one text write [text].")
+        for position, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise InvalidArgument(f"text {position} is {type(text).__name__}, not str.")
+        size = self.lock.check_dim(dim)
+        prompt = self.lock.prompt(task)
+        block = self.runtime.new_block(len(texts), size)
+        if not texts:
+            return Embeddings(block, (), ())
+        tokens = await self.runtime.tokenize([well_formed(prompt + text) for text in texts])
+        framed, truncated = self._frame(tokens)
+        done = 0
+        for batch in plan_batches([len(ids) for ids in framed]):
+            await self.runtime.forward(_join([framed[i] for i in batch]), block, batch)
+            done += len(batch)
+            if on_progress is not None:
+                on_progress(done, len(texts))
+            await asyncio.sleep(0)  # a cancelled task ends here, between two batches
+        return Embeddings(block, truncated, tuple(len(ids) for ids in framed))
+
+    async def count_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
+        """How many tokens each text has, without prompt and special tokens."""
+        return (await self.runtime.tokenize([well_formed(text) for text in texts])).lengths
+
+    def _frame(self, tokens: TokenIds) -> tuple[list[array[int]], tuple[bool, ...]]:
+        prefix, suffix = array("i", self.lock.prefix_ids), array("i", self.lock.suffix_ids)
+        room = self.lock.max_tokens - len(prefix) - len(suffix)
+        parts = tokens.split()
+        return [prefix + ids[:room] + suffix for ids in parts], tuple(len(ids) > room for ids in parts)
+
+
+def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
+    """Positions grouped by like length, longest first.
+
+    Each position occurs once. A batch holds at most `BATCH_TOKENS` tokens, padding counted (a single longer text has
+    a batch of its own), and no text in it is padded by more than `PADDING` of its own length, or one token.
+    """
+    batches: list[list[int]] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        length = lengths[position]
+        fits = (
+            batches
+            and (len(batches[-1]) + 1) * longest <= BATCH_TOKENS
+            and longest - length <= max(1, int(PADDING * length))
+        )
+        if fits:
+            batches[-1].append(position)
+        else:
+            batches.append([position])
+            longest = length
+    return batches
+
+
+def _join(parts: Sequence[array[int]]) -> TokenIds:
+    joined = array("i")
+    for part in parts:
+        joined.extend(part)
+    return TokenIds(joined, tuple(len(part) for part in parts))

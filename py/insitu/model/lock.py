@@ -1,0 +1,89 @@
+"""`model.lock.json`: what an exported model folder holds. Written by the export, read in CPython and in the page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from insitu.errors import DimUnsupported, ModelCorrupt, TaskUnsupported
+from insitu.runtime import FileRef
+from insitu.space import Space, hash_prompts
+
+FORMAT = "insitu-model"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class ModelLock:
+    """An exported model.
+
+    `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using, largest
+    first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
+    put around the ids of each text. `prompts` maps a task to the text put before each input.
+    """
+
+    name: str
+    variant: str
+    family: str
+    licence: str
+    full_dim: int
+    dims: tuple[int, ...]
+    default_dim: int
+    max_tokens: int
+    prefix_ids: tuple[int, ...]
+    suffix_ids: tuple[int, ...]
+    pad_id: int
+    prompts: Mapping[str, str]
+    weights: str
+    graph: FileRef
+    rows: FileRef
+    row_count: int
+    tokenizer: FileRef
+
+    def space(self, dim: int) -> Space:
+        return Space(self.name, self.variant, self.weights, hash_prompts(self.prompts), self.check_dim(dim))
+
+    def check_dim(self, dim: int | None) -> int:
+        """`dim`, or the default for None. Raises `DimUnsupported`."""
+        if dim is None:
+            return self.default_dim
+        if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= self.full_dim:
+            raise DimUnsupported(
+                f"dim {dim!r}: {self.name} makes vectors of 1 to {self.full_dim} components "
+                f"({', '.join(map(str, self.dims))} are measured). Choose one of these."
+            )
+        return dim
+
+    def prompt(self, task: str) -> str:
+        """The text put before each input of `task`. Raises `TaskUnsupported`."""
+        if task == "none":
+            return ""
+        if task not in self.prompts:
+            raise TaskUnsupported(f"task {task!r}: {self.name} knows {', '.join(sorted({*self.prompts, 'none'}))}.")
+        return self.prompts[task]
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes) -> ModelLock:
+        """Raises `ModelCorrupt` if the text is no lock of this version."""
+        try:
+            data: dict[str, Any] = json.loads(text)
+            kind, version = data.pop("format"), data.pop("version")
+            if kind != FORMAT or version != VERSION:
+                raise ModelCorrupt(
+                    f"model.lock.json is {kind!r} version {version!r}; this release reads {FORMAT!r} version {VERSION}. "
+                    "Export the model again: insitu models export NAME."
+                )
+            for key in ("graph", "rows", "tokenizer"):
+                data[key] = FileRef(**data[key])
+            for key in ("dims", "prefix_ids", "suffix_ids"):
+                data[key] = tuple(data[key])
+            return ModelLock(**data)
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelCorrupt(
+                f"model.lock.json cannot be read ({error}). Export the model again: insitu models export NAME."
+            ) from error

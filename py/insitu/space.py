@@ -1,0 +1,42 @@
+"""The identity of an embedding space: vectors are comparable only within one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from insitu.errors import SpaceMismatch
+
+
+@dataclass(frozen=True)
+class Space:
+    """Everything that decides a vector. `name` is stored with each index and export.
+
+    `weights` is a SHA-256 (hex) over the source weights, the rotation and the export's version; `prompts` one over the
+    prompt set; `dim` the number of components.
+    """
+
+    model: str
+    variant: str
+    weights: str
+    prompts: str
+    dim: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}:{self.variant}:{self.dim}:{self.weights[:12]}:{self.prompts[:8]}"
+
+    def require(self, other_name: str, what: str) -> None:
+        """Raise `SpaceMismatch`, naming both, unless `other_name` is this space. `what` names the owner of the other."""
+        if other_name != self.name:
+            raise SpaceMismatch(
+                f"{what} holds vectors of the space {other_name!r}, but the open model makes {self.name!r}. "
+                "Index again with this model, or open the model that made it."
+            )
+
+
+def hash_prompts(prompts: Mapping[str, str]) -> str:
+    """SHA-256 (hex) of a prompt set, independent of its order."""
+    return hashlib.sha256(json.dumps(dict(sorted(prompts.items())), ensure_ascii=True).encode()).hexdigest()
