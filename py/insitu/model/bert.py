@@ -1,0 +1,96 @@
+"""BERT encoders (Devlin et al., 2018, arXiv:1810.04805) as a graph over token rows, with int8 matrix products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+
+from insitu.errors import ModelCorrupt
+from insitu.model import head
+from insitu.model.graph import MICROSOFT, Graph, TensorProto
+from insitu.model.linear import linear
+from insitu.model.quantise import Float
+
+Tensors = Mapping[str, Float]
+
+
+def table(tensors: Tensors) -> Float:
+    """The word embeddings, vocabulary x size: they become the token rows outside the graph."""
+    return tensors["embeddings.word_embeddings.weight"]
+
+
+def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, max_tokens: int) -> onnx.ModelProto:
+    """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen."""
+    size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
+    layers, epsilon = int(config["num_hidden_layers"]), float(config["layer_norm_eps"])
+    if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
+        raise ModelCorrupt(f"config.json asks for {config.get('hidden_act')!r} activations: only BERT's gelu is known.")
+    graph = Graph()
+
+    def tensor(name: str, *shape: int) -> Float:
+        if name not in tensors or tensors[name].shape != shape:
+            found = tensors[name].shape if name in tensors else "nothing"
+            raise ModelCorrupt(f"model.safetensors: {name} should have shape {shape}, found {found}.")
+        return tensors[name]
+
+    def constant(name: str, *shape: int) -> str:
+        return graph.constant(tensor(name, *shape), name)
+
+    def add_norm(x: str, residual: str, bias: str, norm: str) -> str:
+        return graph.add(
+            "SkipLayerNormalization",
+            x,
+            residual,
+            constant(f"{norm}.weight", size),
+            constant(f"{norm}.bias", size),
+            constant(bias, size),
+            domain=MICROSOFT,
+            epsilon=epsilon,
+        )
+
+    graph.input("rows", TensorProto.INT8, [head.BATCH, "tokens", size])
+    graph.input("row_scales", TensorProto.FLOAT, [head.BATCH, "tokens", 1])
+    graph.input("lengths", TensorProto.INT32, [head.BATCH])
+    graph.input("dim", TensorProto.INT64, [1])
+
+    count = graph.add("Slice", graph.add("Shape", "rows"), graph.ints(1), graph.ints(2))
+    words = graph.add("Mul", graph.add("Cast", "rows", to=TensorProto.FLOAT), "row_scales")
+    # One text is one segment: its type embedding is a constant of every position.
+    types = tensor("embeddings.token_type_embeddings.weight", int(config["type_vocab_size"]), size)
+    places = tensor("embeddings.position_embeddings.weight", int(config["max_position_embeddings"]), size)
+    places = np.ascontiguousarray(places[:max_tokens] + types[0])
+    places_now = graph.add("Slice", graph.constant(places, "positions"), graph.ints(0), count, graph.ints(0))
+    x = graph.add(
+        "LayerNormalization",
+        graph.add("Add", words, places_now),
+        constant("embeddings.LayerNorm.weight", size),
+        constant("embeddings.LayerNorm.bias", size),
+        axis=-1,
+        epsilon=epsilon,
+    )
+    inner = int(config["intermediate_size"])
+    for layer in range(layers):
+        prefix = f"encoder.layer.{layer}"
+        parts = [f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")]
+        weights = np.concatenate([tensor(f"{part}.weight", size, size).T for part in parts], axis=1)
+        biases = np.concatenate([tensor(f"{part}.bias", size) for part in parts])
+        q, k, v = graph.add_many("Split", linear(graph, x, weights), graph.ints(size, size, size), outputs=3, axis=-1)
+        mixed = graph.add(
+            "MultiHeadAttention", q, k, v, graph.constant(biases), "lengths", domain=MICROSOFT, num_heads=heads
+        )
+        out = f"{prefix}.attention.output"
+        x = add_norm(
+            linear(graph, mixed, tensor(f"{out}.dense.weight", size, size).T), x, f"{out}.dense.bias", f"{out}.LayerNorm"
+        )
+        up = linear(graph, x, tensor(f"{prefix}.intermediate.dense.weight", inner, size).T)
+        up = graph.add("BiasGelu", up, constant(f"{prefix}.intermediate.dense.bias", inner), domain=MICROSOFT)
+        out = f"{prefix}.output"
+        x = add_norm(
+            linear(graph, up, tensor(f"{out}.dense.weight", size, inner).T), x, f"{out}.dense.bias", f"{out}.LayerNorm"
+        )
+    pooled = head.mean_pool(graph, x, head.token_mask(graph, count))
+    head.finish(graph, pooled, rotation, size)
+    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out")

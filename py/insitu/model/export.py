@@ -1,0 +1,157 @@
+"""From published weights to an exported model: graph, token rows, tokenizer, lock. onnx and numpy only."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from insitu.errors import ModelCorrupt, ModelNotFound
+from insitu.model import bert, cache
+from insitu.model.lock import ModelLock
+from insitu.model.manifest import Manifest, load
+from insitu.model.quantise import Float, quantise_rows
+
+# Part of a space's identity: raise it when the same weights would give other vectors.
+EXPORT_VERSION = 1
+
+Step = Callable[[str], None]
+"""Called with the name of each step as it begins."""
+
+
+def export(
+    name: str, variant: str = "int8", *, source: Path | None = None, out: Path | None = None, on_step: Step | None = None
+) -> Path:
+    """Write the exported model `name` and return its folder.
+
+    `source` holds the published files (default: where `fetch` puts them), checked by hash; `out` is the folder written
+    (default: in `models_dir()`). A previous export stays whole until the new one is complete. Raises `ModelNotFound`,
+    `VariantUnsupported`, `ModelCorrupt`, `DiskFull`.
+    """
+    manifest = load(name)
+    manifest.check_variant(variant)
+    source = source or cache.source_dir(name)
+    out = out or cache.export_dir(name, variant)
+    step = on_step or (lambda _: None)
+    if not source.is_dir():
+        raise ModelNotFound(f"{source} is not there. Fetch the weights first: insitu models fetch {name}")
+    step("check the weights")
+    for ref in manifest.files:
+        cache.check_file(source / ref.file, ref, f"Fetch it again: insitu models fetch {name}")
+    with cache.staging(out.parent) as folder:
+        lock = _write(manifest, variant, source, folder, step)
+        (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
+        _replace_folder(folder, out)
+    return out
+
+
+def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: Step) -> ModelLock:
+    if manifest.family != "bert":
+        raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
+    step("read the weights")
+    tensors = _read_tensors(source / "model.safetensors")
+    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
+    rotation = _rotation(manifest)
+    step("write the token rows")
+    table = bert.table(tensors)
+    if table.shape[1] != manifest.full_dim:
+        raise ModelCorrupt(f"{manifest.name}: token rows have {table.shape[1]} components, not {manifest.full_dim}.")
+    rows = folder / f"rows.{variant}.bin"
+    codes, scales = quantise_rows(table)
+    rows.write_bytes(codes.tobytes() + scales.astype("<f4").tobytes())
+    step("build the graph")
+    graph = folder / f"transformer.{variant}.onnx"
+    model = bert.build(tensors, config, rotation, manifest.max_tokens)
+    graph.write_bytes(model.SerializeToString(deterministic=True))
+    step("write the tokenizer")
+    tokenizer = folder / "tokenizer.json"
+    prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer)
+    return ModelLock(
+        name=manifest.name,
+        variant=variant,
+        family=manifest.family,
+        licence=manifest.licence,
+        full_dim=manifest.full_dim,
+        dims=manifest.dims,
+        default_dim=manifest.default_dim,
+        max_tokens=manifest.max_tokens,
+        prefix_ids=prefix,
+        suffix_ids=suffix,
+        pad_id=pad,
+        prompts=dict(manifest.prompts),
+        weights=_identity(manifest),
+        graph=cache.file_ref(graph),
+        rows=cache.file_ref(rows),
+        row_count=len(codes),
+        tokenizer=cache.file_ref(tokenizer),
+    )
+
+
+def _read_tensors(path: Path) -> dict[str, Float]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(path).items()}
+    except (SafetensorError, ValueError) as error:
+        raise ModelCorrupt(f"{path} is no safetensors file: {error}.") from error
+
+
+def _rotation(manifest: Manifest) -> Float | None:
+    if manifest.rotation is None:
+        return None
+    from insitu.model.rotation import load_rotation
+
+    data = (manifest.folder / manifest.rotation.file).read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest.rotation.sha256:
+        raise ModelCorrupt(f"{manifest.name}: {manifest.rotation.file} has SHA-256 {found}: install insitu again.")
+    return load_rotation(data, manifest.rotation.rows, manifest.rotation.columns)
+
+
+def _write_tokenizer(source: Path, target: Path) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """The tokenizer without truncation and padding (the published one sets both to 128), compact JSON.
+
+    Returns the ids that its template puts before and after a text, and the padding id.
+    """
+    data = json.loads(source.read_text(encoding="utf-8"))
+    pad = (data.get("padding") or {}).get("pad_id", 0)
+    data["truncation"] = data["padding"] = None
+    template = data.get("post_processor") or {}
+    specials = template.get("special_tokens", {})
+    before: list[int] = []
+    after: list[int] = []
+    target_list = before
+    for piece in template.get("single", []):
+        if "Sequence" in piece:
+            target_list = after
+        else:
+            target_list.extend(specials[piece["SpecialToken"]["id"]]["ids"])
+    target.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
+    return tuple(before), tuple(after), int(pad)
+
+
+def _identity(manifest: Manifest) -> str:
+    """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts."""
+    parts = [f"export {EXPORT_VERSION}", manifest.pooling, str(manifest.max_tokens)]
+    parts += [ref.sha256 for ref in manifest.files]
+    if manifest.rotation is not None:
+        parts.append(manifest.rotation.sha256)
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _replace_folder(new: Path, old: Path) -> None:
+    """Put `new` in the place of `old`; files first, the lock last, so that a reader never finds a lock without them."""
+    old.mkdir(parents=True, exist_ok=True)
+    names = sorted(path.name for path in new.iterdir())
+    names.sort(key=lambda name: name == "model.lock.json")
+    for name in names:
+        os.replace(new / name, old / name)
+    for path in old.iterdir():
+        if path.name not in names:
+            path.unlink() if path.is_file() else shutil.rmtree(path)

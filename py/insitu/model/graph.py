@@ -1,0 +1,79 @@
+"""A thin builder of ONNX graphs: names are made here, constants become initializers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+# com.microsoft holds onnxruntime's fused kernels; its native and WASM builds both have those used here.
+MICROSOFT = "com.microsoft"
+OPSET = 17
+IR_VERSION = 9
+
+Array = NDArray[Any]
+
+
+class Graph:
+    """Nodes in order; `add` gives the name of a node's first output."""
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._constants: list[onnx.TensorProto] = []
+        self._inputs: list[onnx.ValueInfoProto] = []
+        self._outputs: list[onnx.ValueInfoProto] = []
+        self._shared: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._count = 0
+
+    def _name(self, stem: str) -> str:
+        self._count += 1
+        return f"{stem}_{self._count}"
+
+    def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
+        self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+        return name
+
+    def output(self, source: str, name: str, dtype: int, shape: Sequence[int | str]) -> None:
+        self._nodes.append(helper.make_node("Identity", [source], [name], name=name))
+        self._outputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
+
+    def constant(self, value: Array, stem: str = "c") -> str:
+        """An initializer; small equal ones are shared."""
+        value = np.ascontiguousarray(value)
+        key = (str(value.dtype), value.shape, value.tobytes()) if value.size <= 16 else None
+        if key is not None and key in self._shared:
+            return self._shared[key]
+        name = self._name(stem)
+        self._constants.append(numpy_helper.from_array(value, name))
+        if key is not None:
+            self._shared[key] = name
+        return name
+
+    def add(self, op: str, *inputs: str, domain: str = "", stem: str | None = None, **attributes: Any) -> str:
+        return self.add_many(op, *inputs, outputs=1, domain=domain, stem=stem, **attributes)[0]
+
+    def add_many(
+        self, op: str, *inputs: str, outputs: int, domain: str = "", stem: str | None = None, **attributes: Any
+    ) -> list[str]:
+        names = [self._name(stem or op.lower()) for _ in range(outputs)]
+        self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], domain=domain, **attributes))
+        return names
+
+    def floats(self, *values: float) -> str:
+        return self.constant(np.array(values, np.float32))
+
+    def ints(self, *values: int) -> str:
+        return self.constant(np.array(values, np.int64))
+
+    def build(self, name: str, doc: str) -> onnx.ModelProto:
+        graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)
+        opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
+        return model
+
+
+__all__ = ["MICROSOFT", "Graph", "TensorProto"]

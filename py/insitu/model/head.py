@@ -1,0 +1,50 @@
+"""The end of every graph: from token states to a unit vector of the wanted size, and its int8 codes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from insitu.model.graph import Graph, TensorProto
+from insitu.model.quantise import Float
+
+BATCH, DIM = "batch", "dim_wanted"
+
+
+def token_mask(graph: Graph, count: str) -> str:
+    """float32 batch x tokens: 1 for a token, 0 for padding. `count` is int64 [1], tokens in the padded batch."""
+    positions = graph.add(
+        "Range", graph.constant(np.array(0, np.int64)), graph.add("Squeeze", count), graph.constant(np.array(1, np.int64))
+    )
+    row = graph.add("Unsqueeze", graph.add("Cast", positions, to=TensorProto.INT32), graph.ints(0))
+    keep = graph.add("Less", row, graph.add("Unsqueeze", "lengths", graph.ints(1)))
+    return graph.add("Cast", keep, to=TensorProto.FLOAT)
+
+
+def mean_pool(graph: Graph, states: str, mask: str) -> str:
+    """batch x size: the mean of each text's token states."""
+    count = graph.add("Unsqueeze", graph.add("Cast", "lengths", to=TensorProto.FLOAT), graph.ints(1))
+    weights = graph.add("Unsqueeze", graph.add("Div", mask, count), graph.ints(1))
+    return graph.add("Squeeze", graph.add("MatMul", weights, states), graph.ints(1))
+
+
+def finish(graph: Graph, pooled: str, rotation: Float | None, full_dim: int) -> None:
+    """Rotate, cut to `dim`, normalise, make codes; declares the graph's five outputs.
+
+    `rotation` is orthonormal (full_dim x full_dim, rows are the new axes) or None. Codes are symmetric int8 with one
+    scale per vector, taken after the cut and the normalisation, so that they use their whole range.
+    """
+    if rotation is not None:
+        pooled = graph.add("MatMul", pooled, graph.constant(np.ascontiguousarray(rotation.T), "rotation"))
+    full = graph.add("LpNormalization", pooled, axis=-1, p=2)
+    cut = graph.add("Slice", pooled, graph.ints(0), "dim", graph.ints(1))
+    vector = graph.add("LpNormalization", cut, axis=-1, p=2)
+    graph.output(vector, "embedding", TensorProto.FLOAT, [BATCH, DIM])
+    for source, codes_name, scale_name, size in (
+        (vector, "codes", "scale", DIM),
+        (full, "full_codes", "full_scale", full_dim),
+    ):
+        largest = graph.add("ReduceMax", graph.add("Abs", source), axes=[-1], keepdims=1)
+        scale = graph.add("Div", largest, graph.floats(127.0))
+        rounded = graph.add("Round", graph.add("Div", source, scale))
+        graph.output(graph.add("Cast", rounded, to=TensorProto.INT8), codes_name, TensorProto.INT8, [BATCH, size])
+        graph.output(scale, scale_name, TensorProto.FLOAT, [BATCH, 1])

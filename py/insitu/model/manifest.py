@@ -1,0 +1,108 @@
+"""`model.json`: where a model comes from, which files decide it, what it promises. A model is data, not code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from insitu.errors import ModelCorrupt, ModelNotFound, VariantUnsupported
+from insitu.runtime import FileRef
+
+FORMAT = "insitu-manifest"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One place that has the files. `kind` is 'hub' (repo, revision) or 'wheel' (package, package_version, prefix)."""
+
+    kind: str
+    repo: str = ""
+    revision: str = ""
+    package: str = ""
+    package_version: str = ""
+    prefix: str = ""
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """An orthonormal matrix put behind pooling: see `insitu.model.rotation`."""
+
+    file: str
+    sha256: str
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `models/<name>/model.json` says. `dims` are measured sizes, largest first; `max_tokens` counts specials."""
+
+    name: str
+    title: str
+    family: str
+    licence: str
+    home: str
+    variants: tuple[str, ...]
+    full_dim: int
+    dims: tuple[int, ...]
+    default_dim: int
+    max_tokens: int
+    pooling: str
+    prompts: Mapping[str, str]
+    sources: tuple[Source, ...]
+    files: tuple[FileRef, ...]
+    rotation: Rotation | None = None
+    folder: Traversable = field(default=Path("."), compare=False)
+
+    def check_variant(self, variant: str) -> str:
+        if variant not in self.variants:
+            raise VariantUnsupported(f"variant {variant!r}: {self.name} can be exported as {', '.join(self.variants)}.")
+        return variant
+
+
+def _root() -> Traversable:
+    """The manifests: packed into the wheel as insitu/manifests, and models/ in a checkout."""
+    packed = resources.files("insitu") / "manifests"
+    if packed.is_dir():
+        return packed
+    return Path(__file__).resolve().parents[3] / "models"
+
+
+def names() -> list[str]:
+    """The known models, sorted."""
+    root = _root()
+    if not root.is_dir():
+        return []
+    return sorted(entry.name for entry in root.iterdir() if (entry / "model.json").is_file())
+
+
+def load(name: str) -> Manifest:
+    """The manifest of one model. Raises `ModelNotFound` naming the known ones, `ModelCorrupt` if it cannot be read."""
+    known = names()
+    if name not in known:
+        raise ModelNotFound(f"model {name!r} is not known. Known: {', '.join(known) or 'none'}.")
+    folder = _root() / name
+    return parse((folder / "model.json").read_text(encoding="utf-8"), folder)
+
+
+def parse(text: str, folder: Traversable) -> Manifest:
+    """Raises `ModelCorrupt` if `text` is no manifest of this version."""
+    try:
+        data: dict[str, Any] = json.loads(text)
+        kind, version = data.pop("format"), data.pop("version")
+        if kind != FORMAT or version != VERSION:
+            raise ModelCorrupt(f"model.json is {kind!r} version {version!r}; this release reads {FORMAT!r} {VERSION}.")
+        for key in ("variants", "dims"):
+            data[key] = tuple(data[key])
+        data["sources"] = tuple(Source(**source) for source in data["sources"])
+        data["files"] = tuple(FileRef(**file) for file in data["files"])
+        rotation = data.pop("rotation", None)
+        return Manifest(**data, rotation=Rotation(**rotation) if rotation else None, folder=folder)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelCorrupt(f"model.json cannot be read: {error}.") from error

@@ -1,0 +1,214 @@
+"""The runtime of CPython: onnxruntime, tokenizers, numpy. The only module that imports onnxruntime."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.errors import IndexCorrupt, ModelCorrupt, NotANumber, RuntimeUnavailable
+from insitu.model.exported import check_export, read_lock
+from insitu.model.lock import ModelLock
+from insitu.runtime import Block, Codes, FileRef, TokenIds
+
+Int8 = NDArray[np.int8]
+Float = NDArray[np.float32]
+
+# Codes are compared in float32 blocks of this many vectors: 16 MB at 128 components, near the size of a cache.
+SCAN_BLOCK = 32_768
+
+
+class NativeBlock:
+    """See `insitu.runtime.Block`. Arrays: `array` (count, dim) float32, codes int8, scales (count,) float32."""
+
+    def __init__(self, count: int, dim: int, full_dim: int) -> None:
+        self.array: Float = np.zeros((count, dim), np.float32)
+        self.code_array: Int8 = np.zeros((count, dim), np.int8)
+        self.scales: Float = np.zeros(count, np.float32)
+        self.full_array: Int8 = np.zeros((count, full_dim), np.int8)
+        self.full_scales: Float = np.zeros(count, np.float32)
+
+    @property
+    def count(self) -> int:
+        return int(self.array.shape[0])
+
+    @property
+    def dim(self) -> int:
+        return int(self.array.shape[1])
+
+    def vectors(self) -> bytes:
+        return self.array.astype("<f4", copy=False).tobytes()
+
+    def codes(self) -> bytes:
+        return self.code_array.tobytes() + self.scales.astype("<f4", copy=False).tobytes()
+
+    def full_codes(self) -> bytes:
+        return self.full_array.tobytes() + self.full_scales.astype("<f4", copy=False).tobytes()
+
+
+class NativeCodes:
+    """See `insitu.runtime.Codes`."""
+
+    def __init__(self, codes: Int8, scales: Float) -> None:
+        self.codes = codes
+        self.scales = scales
+
+    @property
+    def count(self) -> int:
+        return int(self.codes.shape[0])
+
+    @property
+    def dim(self) -> int:
+        return int(self.codes.shape[1])
+
+
+class NativeRuntime:
+    """One exported model, opened with onnxruntime on the CPU. See `insitu.runtime.Runtime`."""
+
+    def __init__(self, lock: ModelLock, session: Any, tokenizer: Any, rows: Int8, scales: Float, index_dir: Path | None):
+        self.lock = lock
+        self.index_dir = index_dir
+        self._session = session
+        self._tokenizer = tokenizer
+        self._rows = rows
+        self._row_scales = scales
+
+    @classmethod
+    def open(cls, model_dir: Path, *, index_dir: Path | None = None, threads: int = 0) -> NativeRuntime:
+        """Open an exported model folder; `index_dir` is where `read` and `load_codes` find index files.
+
+        `threads`: of one run, 0 for as many as there are cores. Files are checked by size and SHA-256. Raises
+        `ModelNotFound`, `ModelCorrupt`, `RuntimeUnavailable`.
+        """
+        try:
+            import onnxruntime
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise RuntimeUnavailable(f"{error.name} is not installed. Install it: pip install insitu") from error
+        lock = read_lock(model_dir)
+        check_export(model_dir, lock)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            session = onnxruntime.InferenceSession(
+                str(model_dir / lock.graph.file), options, providers=["CPUExecutionProvider"]
+            )
+            tokenizer = Tokenizer.from_file(str(model_dir / lock.tokenizer.file))
+        except Exception as error:  # both libraries raise their own kinds for a bad file
+            raise ModelCorrupt(f"{model_dir} cannot be opened: {error}") from error
+        data = np.fromfile(model_dir / lock.rows.file, np.uint8)
+        split = lock.row_count * lock.full_dim
+        if data.size != split + 4 * lock.row_count:
+            raise ModelCorrupt(f"{lock.rows.file} does not hold {lock.row_count} rows of {lock.full_dim}.")
+        rows = data[:split].view(np.int8).reshape(lock.row_count, lock.full_dim)
+        scales = data[split:].view("<f4").astype(np.float32)
+        return cls(lock, session, tokenizer, rows, scales, index_dir)
+
+    async def tokenize(self, texts: Sequence[str]) -> TokenIds:
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        ids = array("i")
+        for encoding in encodings:
+            ids.extend(encoding.ids)
+        return TokenIds(ids, tuple(len(encoding) for encoding in encodings))
+
+    async def offsets(self, text: str) -> list[tuple[int, int]]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False).offsets)
+
+    def new_block(self, count: int, dim: int) -> NativeBlock:
+        return NativeBlock(count, dim, self.lock.full_dim)
+
+    async def forward(self, tokens: TokenIds, block: Block, positions: Sequence[int]) -> None:
+        assert isinstance(block, NativeBlock)
+        outputs = await asyncio.to_thread(self._run, tokens, block.dim)
+        vectors, codes, scales, full_codes, full_scales = outputs
+        if not np.isfinite(vectors).all():
+            raise NotANumber("The model gave values that are no numbers on the CPU. Its file may be damaged: export again.")
+        where = list(positions)
+        block.array[where] = vectors
+        block.code_array[where] = codes
+        block.scales[where] = scales[:, 0]
+        block.full_array[where] = full_codes
+        block.full_scales[where] = full_scales[:, 0]
+
+    def _run(self, tokens: TokenIds, dim: int) -> list[Any]:
+        lengths = np.array(tokens.lengths, np.int32)
+        mask = np.arange(lengths.max()) < lengths[:, None]
+        ids = np.frombuffer(tokens.ids, np.int32)
+        rows = np.zeros((*mask.shape, self.lock.full_dim), np.int8)
+        scales = np.zeros((*mask.shape, 1), np.float32)
+        rows[mask] = self._rows[ids]
+        scales[mask, 0] = self._row_scales[ids]
+        feeds = {"rows": rows, "row_scales": scales, "lengths": lengths, "dim": np.array([dim], np.int64)}
+        outputs = ["embedding", "codes", "scale", "full_codes", "full_scale"]
+        result: list[Any] = self._session.run(outputs, feeds)
+        return result
+
+    async def read(self, ref: FileRef) -> bytes:
+        return await asyncio.to_thread(self._read, ref)
+
+    def _read(self, ref: FileRef) -> bytes:
+        if self.index_dir is None:
+            raise RuntimeUnavailable("This runtime was opened without an index folder.")
+        path = self.index_dir / ref.file
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise IndexCorrupt(f"{path} cannot be read ({error.strerror}). Index the site again.") from error
+        if len(data) != ref.bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
+            raise IndexCorrupt(f"{path} is not the file that was indexed: it is cut or was altered. Index the site again.")
+        return data
+
+    async def load_codes(self, refs: Sequence[FileRef], dim: int) -> NativeCodes:
+        codes: list[Int8] = [np.zeros((0, dim), np.int8)]
+        scales: list[Float] = [np.zeros(0, np.float32)]
+        for ref in refs:
+            data = np.frombuffer(await self.read(ref), np.uint8)
+            count, rest = divmod(data.size, dim + 4)
+            if rest:
+                raise IndexCorrupt(f"{ref.file} does not hold vectors of {dim} components. Index the site again.")
+            codes.append(data[: count * dim].view(np.int8).reshape(count, dim))
+            scales.append(data[count * dim :].view("<f4").astype(np.float32))
+        return NativeCodes(np.concatenate(codes), np.concatenate(scales))
+
+    async def scan(
+        self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
+    ) -> list[tuple[int, float]]:
+        assert isinstance(query, NativeBlock) and isinstance(codes, NativeCodes)
+        wanted, scale = (query.full_array, query.full_scales) if full else (query.code_array, query.scales)
+        return scan_codes(wanted[0], scale[0], codes, k, among)
+
+
+def scan_codes(
+    query: Int8, scale: np.float32, codes: NativeCodes, k: int, among: Sequence[int] | None = None
+) -> list[tuple[int, float]]:
+    """See `Runtime.scan`. `query` (dim,) int8.
+
+    The products are made in float32, where the sums of a dim up to 1,040 (127 * 127 * dim < 2^24) are exact.
+    """
+    positions = None if among is None else np.array(among, np.int64)
+    table = codes.codes if positions is None else codes.codes[positions]
+    scales = codes.scales if positions is None else codes.scales[positions]
+    wanted = query.astype(np.float32)
+    scores = np.empty(len(table), np.float32)
+    for start in range(0, len(table), SCAN_BLOCK):
+        block = slice(start, start + SCAN_BLOCK)
+        scores[block] = (table[block].astype(np.float32) @ wanted) * scales[block]
+    scores *= scale
+    names = np.arange(len(table)) if positions is None else positions
+    k = min(k, len(scores))
+    if k <= 0:
+        return []
+    if k < len(scores):
+        least = np.partition(scores, -k)[-k]  # all at least this good: ties at the edge are settled by position
+        best = np.flatnonzero(scores >= least)
+    else:
+        best = np.arange(len(scores))
+    order = best[np.lexsort((names[best], -scores[best]))][:k]
+    return [(int(names[i]), float(scores[i])) for i in order]
