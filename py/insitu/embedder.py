@@ -63,8 +63,7 @@ class Embedder:
         block = self.runtime.new_block(len(texts), size)
         if not texts:
             return Embeddings(block, (), ())
-        tokens = await self.runtime.tokenize([well_formed(prompt + text) for text in texts])
-        framed, truncated = self._frame(tokens)
+        framed, truncated = await self._ids(texts, prompt)
         done = 0
         for batch in plan_batches([len(ids) for ids in framed]):
             await self.runtime.forward(_join([framed[i] for i in batch]), block, batch)
@@ -74,11 +73,17 @@ class Embedder:
             await asyncio.sleep(0)  # a cancelled task ends here, between two batches
         return Embeddings(block, truncated, tuple(len(ids) for ids in framed))
 
+    async def token_ids(self, texts: Sequence[str], *, task: str = "document") -> list[array[int]]:
+        """The ids that the model reads for each text: prompt, special tokens and cut included."""
+        return (await self._ids(texts, self.lock.prompt(task)))[0]
+
     async def count_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
         """How many tokens each text has, without prompt and special tokens."""
         return (await self.runtime.tokenize([well_formed(text) for text in texts])).lengths
 
-    def _frame(self, tokens: TokenIds) -> tuple[list[array[int]], tuple[bool, ...]]:
+    async def _ids(self, texts: Sequence[str], prompt: str) -> tuple[list[array[int]], tuple[bool, ...]]:
+        """Ids with special tokens, cut at the model's maximum, and which texts were cut."""
+        tokens = await self.runtime.tokenize([well_formed(prompt + text) for text in texts])
         prefix, suffix = array("i", self.lock.prefix_ids), array("i", self.lock.suffix_ids)
         room = self.lock.max_tokens - len(prefix) - len(suffix)
         parts = tokens.split()

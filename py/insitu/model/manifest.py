@@ -30,18 +30,12 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Rotation:
-    """An orthonormal matrix put behind pooling: see `insitu.model.rotation`."""
-
-    file: str
-    sha256: str
-    rows: int
-    columns: int
-
-
-@dataclass(frozen=True)
 class Manifest:
-    """What `models/<name>/model.json` says. `dims` are measured sizes, largest first; `max_tokens` counts specials."""
+    """What `models/<name>/model.json` says.
+
+    `dims` are measured sizes, largest first; `max_tokens` counts special tokens; `rotation` is the file of an
+    orthonormal matrix put behind pooling (`insitu.model.rotation`), None without one.
+    """
 
     name: str
     title: str
@@ -57,7 +51,7 @@ class Manifest:
     prompts: Mapping[str, str]
     sources: tuple[Source, ...]
     files: tuple[FileRef, ...]
-    rotation: Rotation | None = None
+    rotation: FileRef | None = None
     folder: Traversable = field(default=Path("."), compare=False)
 
     def check_variant(self, variant: str) -> str:
@@ -103,6 +97,6 @@ def parse(text: str, folder: Traversable) -> Manifest:
         data["sources"] = tuple(Source(**source) for source in data["sources"])
         data["files"] = tuple(FileRef(**file) for file in data["files"])
         rotation = data.pop("rotation", None)
-        return Manifest(**data, rotation=Rotation(**rotation) if rotation else None, folder=folder)
+        return Manifest(**data, rotation=FileRef(**rotation) if rotation else None, folder=folder)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelCorrupt(f"model.json cannot be read: {error}.") from error

@@ -1,0 +1,79 @@
+"""An exported model against its golden file: the same token ids, and how close the vectors are to float32."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.embedder import Embedder
+from insitu.errors import ModelNotFound
+from insitu.model.manifest import Manifest
+from insitu.model.rotation import read_rotation
+
+Float = NDArray[np.float32]
+
+# The least mean cosine to float32 that an export must reach, by variant. See DESIGN.md, "The graph".
+LEAST_MEAN_COSINE: Mapping[str, float] = {"int8": 0.995}
+
+
+@dataclass(frozen=True)
+class Verification:
+    """`cosines` maps a size to (mean, worst) cosine to the float32 vector of that size; `wrong_ids` names the cases
+    whose token ids differ; `passed` is ids equal and the mean at full size at least `LEAST_MEAN_COSINE`."""
+
+    model: str
+    variant: str
+    cases: int
+    wrong_ids: tuple[str, ...]
+    cosines: Mapping[int, tuple[float, float]]
+    worst_case: str
+    passed: bool
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+
+def golden_cases(manifest: Manifest) -> list[dict[str, Any]]:
+    """The cases of `golden.json`: name, text, token_ids, and `vector`, the float32 vector, rotated (full_dim,)."""
+    path = manifest.folder / "golden.json"
+    if not path.is_file():
+        raise ModelNotFound(f"{manifest.name} has no golden.json to verify against.")
+    cases: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    rotation = read_rotation(manifest)
+    for case in cases:
+        vector = np.frombuffer(base64.b64decode(case["embedding"]), "<f2").astype(np.float32)
+        case["vector"] = vector if rotation is None else rotation @ vector
+    return cases
+
+
+async def verify(manifest: Manifest, embedder: Embedder) -> Verification:
+    """Embed each golden text alone and compare."""
+    cases = golden_cases(manifest)
+    lock = embedder.lock
+    wrong = []
+    cosines: dict[int, list[float]] = {dim: [] for dim in lock.dims}
+    for case in cases:
+        ids = (await embedder.token_ids([case["text"]], task="none"))[0]
+        if list(ids) != case["token_ids"]:
+            wrong.append(case["name"])
+        for dim in lock.dims:
+            block = (await embedder.embed([case["text"]], task="none", dim=dim)).block
+            vector = np.frombuffer(block.vectors(), "<f4")
+            golden: Float = case["vector"][:dim]
+            cosines[dim].append(float(vector @ golden / np.linalg.norm(golden)))
+    full = cosines[lock.dims[0]]
+    return Verification(
+        model=lock.name,
+        variant=lock.variant,
+        cases=len(cases),
+        wrong_ids=tuple(wrong),
+        cosines={dim: (float(np.mean(values)), min(values)) for dim, values in cosines.items()},
+        worst_case=cases[int(np.argmin(full))]["name"],
+        passed=not wrong and float(np.mean(full)) >= LEAST_MEAN_COSINE.get(lock.variant, 0.0),
+    )
