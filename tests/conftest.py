@@ -1,0 +1,169 @@
+"""What the tests share: the built packages, the model, Chromium, a served folder.
+
+Nothing is built here. A missing part fails the test with the command that makes it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[1]
+VERSION = "0.1.0"
+MODELS = Path(os.environ.get("INSITU_MODELS") or ROOT / ".build/models").absolute()
+os.environ["INSITU_MODELS"] = str(MODELS)
+# A test must not depend on a place that answers from outside.
+CHROMIUM_ARGS = [
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def built(path: Path) -> Path:
+    if not path.exists():
+        pytest.fail(f"{path} is missing. Make it: python3 build.py setup", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    """The wheel `insitu`."""
+    return built(ROOT / f"dist/insitu-{VERSION}-py3-none-any.whl")
+
+
+@pytest.fixture(scope="session")
+def web_wheel() -> Path:
+    """The wheel `insitu-web`."""
+    return built(ROOT / f"dist/insitu_web-{VERSION}-py3-none-any.whl")
+
+
+@pytest.fixture(scope="session")
+def web_dist() -> Path:
+    """The folder with the built web files."""
+    return built(ROOT / "web/dist")
+
+
+@pytest.fixture(scope="session")
+def model_dir() -> Path:
+    """The exported default model."""
+    return built(MODELS / "minilm-l6-int8/model.lock.json").parent
+
+
+@pytest.fixture(scope="session")
+def python_docs() -> Path:
+    """Python's documentation as HTML, about 500 pages, from the Debian package."""
+    folder = Path("/usr/share/doc/python3.11/html")
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there (Debian: apt-get install python3.11-doc)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    note = ROOT / ".build/chromium"
+    names = [os.environ.get("INSITU_CHROMIUM"), note.read_text().strip() if note.exists() else None]
+    names += [shutil.which(name) for name in ("chromium", "google-chrome")]
+    found = next((name for name in names if name and Path(name).is_file()), None)
+    if found is None:
+        pytest.fail("There is no Chromium. Install one: python3 build.py setup", pytrace=False)
+    return found
+
+
+@pytest.fixture(scope="session")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as playwright:
+        yield playwright
+
+
+@pytest.fixture(scope="session")
+def browser(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
+    browser = playwright.chromium.launch(executable_path=chromium_path, args=CHROMIUM_ARGS)
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page in a fresh profile. A console error, an uncaught error or a request to another origin fails the test."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    wrong: list[str] = []
+
+    def foreign(url: str) -> None:
+        if not url.startswith(("http://127.0.0.1:", "http://localhost:", "blob:", "data:", "about:")):
+            wrong.append(f"request to another origin: {url}")
+
+    context.on("request", lambda request: foreign(request.url))
+    context.on("console", lambda message: wrong.append(f"console: {message.text}") if message.type == "error" else None)
+    context.on("weberror", lambda error: wrong.append(f"uncaught: {error.error}"))
+    yield page
+    context.close()
+    assert wrong == []
+
+
+@contextmanager
+def serving(folder: Path, insitu: str | Path | None = None, cwd: Path | None = None) -> Iterator[str]:
+    """`insitu serve FOLDER` on a free port; gives the address, ending with a slash."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = str(insitu or Path(sys.executable).parent / "insitu")
+    log = subprocess.Popen(
+        [command, "serve", str(folder), "--port", str(port)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    address = f"http://127.0.0.1:{port}/"
+    try:
+        for _ in range(150):
+            try:
+                urllib.request.urlopen(address, timeout=5).close()
+                break
+            except urllib.error.HTTPError:
+                break  # it answers
+            except OSError:
+                if log.poll() is not None:
+                    pytest.fail(f"insitu serve ended: {log.stdout.read() if log.stdout else ''}", pytrace=False)
+                time.sleep(0.1)
+        else:
+            pytest.fail(f"insitu serve did not answer at {address} within 15 s", pytrace=False)
+        yield address
+    finally:
+        log.terminate()
+        log.communicate(timeout=10)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Path], str]]:
+    """serve(folder) -> address, for the length of one test."""
+    running = []
+
+    def start(folder: Path) -> str:
+        server = serving(folder)
+        address = server.__enter__()
+        running.append(server)
+        return address
+
+    yield start
+    for server in running:
+        server.__exit__(None, None, None)
