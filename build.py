@@ -44,7 +44,6 @@ VARIANT = "int8"
 VERSION = "0.1.0"
 WHEEL = DIST / f"insitu-{VERSION}-py3-none-any.whl"
 WEB_WHEEL = DIST / f"insitu_web-{VERSION}-py3-none-any.whl"
-LOCK = ROOT / "requirements.lock"
 NOT_SOURCES = {"__pycache__", "dist", "node_modules"}  # inside a folder of sources
 CHROMIUM_FILE = BUILD / "chromium"  # one line: the path of the browser that setup found
 PY_DOCS = Path("/usr/share/doc/python3.11/html")
@@ -162,6 +161,10 @@ def digest(inputs: Iterable[Path | str]) -> str:
     return sha.hexdigest()
 
 
+def paths(*names: str) -> list[Path | str]:
+    return [ROOT / name for name in names]
+
+
 # --- steps -------------------------------------------------------------------------------------------------------
 
 
@@ -175,12 +178,12 @@ def venv() -> Step:
 
 def python_packages() -> Step:
     def run() -> None:
-        command([PYTHON, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", LOCK])
+        command([PYTHON, "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", ROOT / "requirements.lock"])
         for folder in (ROOT, ROOT / "web"):  # the two packages of this repository, used from where they lie
             command([PYTHON, "-m", "pip", "install", "--no-deps", "--no-build-isolation", "-e", folder])
 
     hint = "It needs the Python package index: look at the network, then run the same command again."
-    inputs = [sys.version, LOCK, ROOT / "pyproject.toml", ROOT / "web/pyproject.toml"]
+    inputs = [sys.version, *paths("requirements.lock", "pyproject.toml", "web/pyproject.toml")]
     return Step("Python packages", run, hint, inputs, [BIN / "pytest"] if os.name != "nt" else [], [venv])
 
 
@@ -196,7 +199,7 @@ def npm_packages() -> Step:
         command([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"])
 
     hint = "It needs Node 20 with npm (Debian: apt-get install nodejs npm) and the npm registry."
-    inputs = [ROOT / "package.json", ROOT / "package-lock.json", ROOT / ".npmrc"]
+    inputs = paths("package.json", "package-lock.json", ".npmrc")
     return Step("npm packages", run, hint, inputs, [ROOT / "node_modules/.package-lock.json"])
 
 
@@ -208,9 +211,7 @@ def chromium() -> Step:
             path = find_chromium()
         if path is None:
             command([PYTHON, "-m", "playwright", "install", "chromium"])
-            script = (
-                "from playwright.sync_api import sync_playwright as s\nwith s() as p: print(p.chromium.executable_path)"
-            )
+            script = "from playwright.sync_api import sync_playwright as s; print(s().start().chromium.executable_path)"
             path = subprocess.run([str(PYTHON), "-c", script], capture_output=True, text=True).stdout.strip() or None
         if path is None:
             raise Failed("There is no Chromium here, and none could be installed.")
@@ -261,29 +262,18 @@ def page_wheels() -> Step:
 
     def run() -> None:
         shutil.rmtree(PAGE_WHEELS, ignore_errors=True)
-        lock = ROOT / "web/wheels.lock"
-        download = [
-            "download",
-            "--require-hashes",
-            "--no-deps",
-            "--only-binary",
-            ":all:",
-            "-d",
-            PAGE_WHEELS,
-            "-r",
-            lock,
-        ]
-        command([PYTHON, "-m", "pip", *download])
+        download = ["download", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        command([PYTHON, "-m", "pip", *download, "-d", PAGE_WHEELS, "-r", ROOT / "web/wheels.lock"])
 
     hint = "It needs the Python package index: look at the network, then run the same command again."
-    return Step("wheels for the page", run, hint, [ROOT / "web/wheels.lock"], [PAGE_WHEELS], [python_packages])
+    return Step("wheels for the page", run, hint, paths("web/wheels.lock"), [PAGE_WHEELS], [python_packages])
 
 
 def wheel() -> Step:
     def run() -> None:
         command([PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST])
 
-    inputs = [ROOT / name for name in ("py", "models", "pyproject.toml", "README.md", "LICENSE", "NOTICE")]
+    inputs = paths("py", "models", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
     return Step("wheel insitu", run, "The lines above come from hatchling.", inputs, [WHEEL], [python_packages])
 
 
@@ -293,7 +283,7 @@ def model() -> Step:
         command([BIN / "insitu", "models", "export", MODEL, "--variant", VARIANT])
 
     hint = f"`.venv/bin/insitu models fetch {MODEL} --help` tells the other ways to get the model's files."
-    inputs = [ROOT / "py/insitu/model", ROOT / "models" / MODEL, str(MODELS)]
+    inputs = [*paths("py/insitu/model", f"models/{MODEL}"), str(MODELS)]
     lock = MODELS / f"{MODEL}-{VARIANT}/model.lock.json"
     return Step(f"model {MODEL}", run, hint, inputs, [lock], [python_packages])
 
@@ -304,11 +294,7 @@ def web() -> Step:
         command(["npm", "run", "build"], env=page | {"INSITU_WHEEL": str(WHEEL)})
 
     hint = "The lines above come from web/build.mjs."
-    inputs = [
-        *(ROOT / name for name in ("web", "tsconfig.json", "package.json", "package-lock.json")),
-        WHEEL,
-        PAGE_WHEELS,
-    ]
+    inputs = [*paths("web", "tsconfig.json", "package.json", "package-lock.json"), WHEEL, PAGE_WHEELS]
     return Step("web files", run, hint, inputs, [ROOT / "web/dist"], [npm_packages, wheel, page_wheels])
 
 
@@ -316,11 +302,11 @@ def web_wheel() -> Step:
     def run() -> None:
         command([PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST], cwd=ROOT / "web")
 
-    inputs = [ROOT / "web" / name for name in ("dist", "insitu_web", "pyproject.toml", "licences", "README.md")]
+    inputs = paths("web/dist", "web/insitu_web", "web/pyproject.toml", "web/licences", "web/README.md")
     return Step("wheel insitu-web", run, "The lines above come from hatchling.", inputs, [WEB_WHEEL], [web])
 
 
-DOC_SOURCES = [ROOT / "docs", *(ROOT / name for name in ("README.md", "DESIGN.md", "CHANGELOG.md"))]
+DOC_SOURCES = paths("docs", "README.md", "DESIGN.md", "CHANGELOG.md")
 
 
 def site() -> Step:
@@ -336,7 +322,7 @@ def site_index() -> Step:
     def run() -> None:
         command([BIN / "insitu", "index", SITE, "--model", MODEL])
 
-    inputs = [*DOC_SOURCES, ROOT / "py", ROOT / "web/dist", MODELS / f"{MODEL}-{VARIANT}"]
+    inputs = [*DOC_SOURCES, *paths("py", "web/dist"), MODELS / f"{MODEL}-{VARIANT}"]
     needs = [site, model, web]
     return Step("index of the site", run, "The lines above come from `insitu index`.", inputs, [SITE / "insitu"], needs)
 
