@@ -1,12 +1,13 @@
-"""Sections to chunks: pieces of text that the model reads whole, cut along headings, paragraphs, lines, sentences, words.
+"""Sections to chunks: pieces that the model reads whole, cut along headings, paragraphs, lines, sentences, words.
 
 Nothing is lost and nothing is told twice: the chunks of a page, joined, are its text (but for whitespace). There is no
-overlap: what a cut sentence needs of its surroundings is mostly the name of the thing that it speaks of, and that stands
-in the headings, which `embed_text` puts in front of every chunk.
+overlap: what a cut sentence needs of its surroundings is mostly the name of the thing that it speaks of, and that
+stands in the headings, which `embed_text` puts in front of every chunk.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from insitu.text.clean import well_formed
 from insitu.text.html import Page, Section
 
-# Part of a page's hash: a change here or in html.py that changes chunks gets a new number, and pages are embedded again.
+# Part of a page's hash. A change here or in html.py that changes chunks gets a new number: pages are embedded again.
 VERSION = 1
 # Tokens of text in one chunk. See DESIGN.md, "Chunks", for the run that chose it.
 TARGET_TOKENS = 160
@@ -33,7 +34,7 @@ CountTokens = Callable[[Sequence[str]], Awaitable[Sequence[int]]]
 
 @dataclass(frozen=True)
 class Chunk:
-    """`trail`: the headings around it, outermost first, its own (`heading`) last. `anchor`: '' for the top of the page."""
+    """`trail`: the headings around it, outermost first, its own (`heading`) last. `anchor`: '' for the page's top."""
 
     trail: tuple[str, ...]
     anchor: str
@@ -118,9 +119,7 @@ async def _spans(texts: Sequence[str], count: CountTokens, target: int) -> list[
     done: list[list[_Span]] = [[] for _ in texts]
     heavy = [(owner, 0, len(text)) for owner, text in enumerate(texts) if text]
     for level in range(len(_LEVELS) + 2):
-        cuts = [
-            (owner, a, b) for owner, start, end in heavy for a, b in _cut(texts[owner], start, end, level)
-        ]
+        cuts = [(owner, a, b) for owner, start, end in heavy for a, b in _cut(texts[owner], start, end, level)]
         counts = await count([well_formed(texts[owner][a:b]) for owner, a, b in cuts])
         heavy = []
         for (owner, a, b), tokens in zip(cuts, counts, strict=True):
@@ -144,7 +143,7 @@ def _cut(text: str, start: int, end: int, level: int) -> list[tuple[int, int]]:
     else:
         ends = list(range(start + WORD_RUN // 4, end, WORD_RUN // 4))
     edges = [start, *(edge for edge in ends if start < edge < end), end]
-    return list(zip(edges, edges[1:], strict=False))
+    return list(itertools.pairwise(edges))
 
 
 def _word_runs(text: str, start: int, end: int) -> list[int]:
