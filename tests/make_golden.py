@@ -1,4 +1,4 @@
-"""Make models/minilm-l6/golden.json: what sentence-transformers gives for some 30 texts. Tests and canaries compare with it.
+"""Make models/minilm-l6/golden.json: what sentence-transformers gives for some 30 texts, for tests to compare with.
 
 Each case holds the token ids (special tokens included) and the float32 unit vector before any rotation. The vector is
 stored as float16, little-endian, base64: that moves it by a cosine of less than 1e-6, which this script checks, and
@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from sentence_transformers import SentenceTransformer
+from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]
 
 MAX_TOKENS = 256
 LONG = (

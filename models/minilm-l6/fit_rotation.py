@@ -32,6 +32,9 @@ from typing import Any
 import numpy as np
 
 ROWS = 256  # rows stored; the rest of the matrix is completed when it is read
+# int8 value of the largest component of a row. Coarse rows deflate well, and the rows made from them are orthonormal
+# all the same. See the README for what each choice weighs and costs.
+LEVELS = 12
 SEED = 7
 PART_OF_SPEECH = ("noun", "verb", "adj", "adv")
 
@@ -167,8 +170,6 @@ def quantise(rotation: np.ndarray, rows: int = ROWS) -> np.ndarray:
 
     The scale is not stored: reading makes each row a unit vector again.
     """
-    from insitu.model.rotation import LEVELS
-
     head = rotation[:rows]
     return np.rint(head * (LEVELS / np.abs(head).max(axis=1, keepdims=True))).astype(np.int8)
 

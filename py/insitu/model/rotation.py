@@ -4,10 +4,9 @@ A rotation is an orthonormal matrix R: for a unit vector v, `R @ v` has the same
 components are the ones worth keeping. How one is fitted: `models/minilm-l6/fit_rotation.py`.
 
 The file holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that is not stored. Its
-size tells the number of rows. Rounding bends the rows by about 1%, so reading makes them orthonormal again, each
-against those before it. The rows that the file leaves out only have to complete the basis: nothing says which of
-them matter, and no size between `rows` and `full_dim` is offered. They are made from the unit vectors of
-the axes, in order.
+size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal again, each against
+those before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves out only have to
+complete the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in order.
 """
 
 from __future__ import annotations
@@ -20,10 +19,6 @@ from numpy.typing import NDArray
 from insitu.errors import ModelCorrupt
 from insitu.model.cache import check_file
 from insitu.model.manifest import Manifest
-
-# int8 value of the largest component of a row. Coarser rows deflate better, and the 8-bit space is not used up: see
-# models/minilm-l6/README.md for what each choice weighs and costs.
-LEVELS = 28
 
 
 def read_rotation(manifest: Manifest) -> NDArray[np.float32] | None:
@@ -46,7 +41,7 @@ def load_rotation(path: Path, full_dim: int = 384) -> NDArray[np.float32]:
     rows, rest = divmod(codes.size, full_dim)
     if rest or not 0 < rows <= full_dim:
         raise ModelCorrupt(
-            f"{path.name} has {codes.size} bytes: no rotation of 1 to {full_dim} rows of {full_dim}. Install insitu again."
+            f"{path.name} has {codes.size} bytes, not 1 to {full_dim} rows of {full_dim}. Install insitu again."
         )
     basis = np.zeros((full_dim, full_dim))
     count = 0
