@@ -8,9 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from selectolax.lexbor import LexborHTMLParser
+
 from conftest import ROOT
 from insitu import errors
-from selectolax.lexbor import LexborHTMLParser
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,9 @@ def test_every_error_code_is_explained() -> None:
 
 
 def test_the_cli_reference_names_every_command_and_option() -> None:
-    from insitu.cli import app
     from typer.main import get_command
+
+    from insitu.cli import app
 
     text = (ROOT / "docs/cli.md").read_text("utf-8")
     missing = []

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from conftest import ROOT, VERSION
 
 PACKAGE = ROOT / "py/insitu"

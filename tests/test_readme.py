@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
 from playwright.sync_api import Page
+
+from conftest import ROOT
 
 PAGES = {
     "index.html": "<h1>Our shop</h1><h2 id='hours'>Opening hours</h2><p>Open from Monday to Friday, 9 to 17.</p>",
