@@ -1,0 +1,101 @@
+// Build web/dist: the page's scripts and everything that they load, so that nothing comes from another origin.
+//
+//   INSITU_WHEEL=dist/insitu-….whl MICROPIP_WHEEL=….whl PACKAGING_WHEEL=….whl npm run build
+
+import { execFileSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const web = dirname(fileURLToPath(import.meta.url));
+const modules = join(web, "..", "node_modules");
+const dist = process.env.INSITU_WEB_DIST ?? join(web, "dist");
+
+const wheels = ["MICROPIP_WHEEL", "PACKAGING_WHEEL", "INSITU_WHEEL"].map((name) => {
+  const path = process.env[name];
+  if (path && existsSync(path)) return path;
+  console.error(`${name} must be the path of a wheel, not ${path ?? "empty"}. Build all at once: python3 build.py web`);
+  process.exit(1);
+});
+
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist, { recursive: true });
+
+await build({
+  entryPoints: {
+    insitu: join(web, "src/index.ts"),
+    worker: join(web, "src/worker.ts"),
+    search: join(web, "search/search.ts"),
+  },
+  outdir: dist,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  minify: true,
+  legalComments: "linked",
+  // The build of onnxruntime-web whose WASM lies in files of its own.
+  conditions: ["onnxruntime-web-use-extern-wasm"],
+  // The search page uses the public module, as any page would.
+  external: ["./insitu.js"],
+});
+
+for (const [name, features] of Object.entries({ plain: [], relaxed: ["--enable", "relaxed-simd"] })) {
+  const flags = ["--enable", "simd", ...features, "--runtime", "stub", "--noAssert", "-O3", "--importMemory"];
+  const output = join(dist, `scan.${name}.wasm`);
+  const asc = join(modules, "assemblyscript/bin/asc.js");
+  execFileSync(process.execPath, [asc, join(web, "kernel/scan.ts"), "-o", output, ...flags]);
+}
+
+copy(join(modules, "pyodide"), "pyodide", ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip"]);
+copy(join(modules, "onnxruntime-web/dist"), "ort", ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]);
+for (const wheel of wheels) copy(dirname(wheel), "wheels", [basename(wheel)]);
+copy(join(web, "search"), ".", ["search.html", "search.css"]);
+copy(join(web, "licences"), "licences", readdirSync(join(web, "licences")));
+writeTypes();
+
+const lock = JSON.parse(readFileSync(join(modules, "pyodide/pyodide-lock.json"), "utf8"));
+const [micropip, packaging, insitu] = wheels.map((wheel) => basename(wheel));
+const assets = {
+  wheels: { micropip: [micropip, packaging], insitu },
+  lock: lock.info,
+  bytes: { python: size("pyodide") + size("wheels"), engine: size("ort") },
+};
+writeFileSync(join(dist, "assets.json"), JSON.stringify(assets, null, 1) + "\n");
+console.log(`web/dist: ${(size(".") / 1e6).toFixed(1)} MB`);
+
+/** `insitu.d.ts` and what it needs: imports of sources become imports of scripts, as a bundle has none of the sources. */
+function writeTypes() {
+  execFileSync(process.execPath, [
+    join(modules, "typescript/bin/tsc"),
+    "-p",
+    join(web, "tsconfig.types.json"),
+    "--outDir",
+    join(dist, "types"),
+  ]);
+  for (const name of readdirSync(join(dist, "types"))) {
+    const path = join(dist, "types", name);
+    if (!["index.d.ts", "protocol.d.ts", "errors.d.ts"].includes(name)) rmSync(path);
+    else writeFileSync(path, readFileSync(path, "utf8").replace(/(from ".*)\.ts";/g, '$1.js";'));
+  }
+  writeFileSync(join(dist, "insitu.d.ts"), 'export * from "./types/index.js";\n');
+}
+
+function copy(from, to, names) {
+  mkdirSync(join(dist, to), { recursive: true });
+  for (const name of names) copyFileSync(join(from, name), join(dist, to, name));
+}
+
+function size(folder) {
+  const entries = readdirSync(join(dist, folder), { recursive: true, withFileTypes: true });
+  return entries.filter((e) => e.isFile()).reduce((sum, e) => sum + statSync(join(e.parentPath, e.name)).size, 0);
+}

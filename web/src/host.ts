@@ -1,0 +1,107 @@
+// What Python calls: the web half of `insitu.runtime.web`. Plain things and handles only; vectors stay here.
+
+import { Block } from "./block.ts";
+import { InsituError } from "./errors.ts";
+import { load, type Bytes, type FileRef } from "./files.ts";
+import type { Engine } from "./ort.ts";
+import type { Codes, Scanner } from "./scan.ts";
+import type { Store } from "./store.ts";
+import type { Tokenizer } from "./tokenizer.ts";
+
+export class Host {
+  #coming = new Map<string, Promise<Bytes>>();
+
+  constructor(
+    private readonly tokenizer: Tokenizer,
+    private readonly engine: Engine,
+    private readonly scanner: Scanner,
+    private readonly store: Store,
+    private readonly fullDim: number,
+    private readonly indexBase: string,
+    coming: ReadonlyMap<string, Promise<Bytes>>,
+  ) {
+    this.#coming = new Map(coming);
+  }
+
+  /** Ids of the texts, flat, and how many each has. */
+  tokenize(texts: string[]): { ids: Int32Array; lengths: Int32Array } {
+    const ids: number[] = [];
+    const lengths = texts.map((text) => {
+      const before = ids.length;
+      this.tokenizer.encode(text, ids);
+      return ids.length - before;
+    });
+    return { ids: Int32Array.from(ids), lengths: Int32Array.from(lengths) };
+  }
+
+  newBlock(count: number, dim: number): Block {
+    return new Block(count, dim, this.fullDim);
+  }
+
+  forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
+    return this.engine.forward(ids, lengths, block, positions);
+  }
+
+  /** The bytes of one index file. One that is loading already is waited for, and then let go. */
+  async read(file: string, bytes: number, sha256: string): Promise<Bytes> {
+    const coming = this.#coming.get(sha256);
+    if (coming) {
+      this.#coming.delete(sha256);
+      return coming;
+    }
+    return load({ file, bytes, sha256 }, this.indexBase, "index-corrupt", this.store);
+  }
+
+  /** Load a file that a later `read` will ask for; what the store does not take stays in memory until then. */
+  async ahead(ref: FileRef, onBytes: (count: number) => void): Promise<void> {
+    const bytes = await load(ref, this.indexBase, "index-corrupt", this.store, { onBytes });
+    if (!(await this.store.has(ref.sha256))) this.#coming.set(ref.sha256, Promise.resolve(bytes));
+  }
+
+  /** Vector shards, one after another, in the memory of the scan kernel. `files`: a JSON array of file references. */
+  async loadCodes(files: string, dim: number): Promise<Codes> {
+    const refs = JSON.parse(files) as FileRef[];
+    const shards = await Promise.all(refs.map((ref) => this.read(ref.file, ref.bytes, ref.sha256)));
+    const bytes = shards.reduce((sum, shard) => sum + shard.length, 0);
+    const count = bytes / (dim + 4);
+    if (!Number.isInteger(count)) {
+      throw new InsituError("index-corrupt", `The shards do not hold vectors of ${dim}. Index the site again.`);
+    }
+    const codes = this.scanner.reserve(count, dim);
+    let first = 0;
+    for (const shard of shards) first += this.scanner.append(codes, first, shard);
+    return codes;
+  }
+
+  /** The `k` best of `codes` for row 0 of `query`: positions and scores, best first. */
+  scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): [Int32Array, Float32Array] {
+    const found = this.scanner.scan(query.row(0, full), codes, k, among);
+    return [found.positions, found.scores];
+  }
+}
+
+/** One call of the page, as Python sees it. It ends once; what comes after is dropped. */
+export class Call<T> {
+  readonly done: Promise<T>;
+  #resolve!: (value: T) => void;
+  #reject!: (error: unknown) => void;
+
+  constructor(readonly onProgress?: (done: number, total: number) => void) {
+    this.done = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  resolve(value: T): void {
+    this.#resolve(value);
+  }
+
+  reject(code: string, name: string, message: string): void {
+    this.#reject(new InsituError(code, message, name));
+  }
+
+  progress(done: number, total: number): void {
+    this.onProgress?.(done, total);
+  }
+}

@@ -1,0 +1,106 @@
+/** Search by meaning, in the page. `open()` is where to start. */
+
+import { Client } from "./client.ts";
+import { InsituError } from "./errors.ts";
+import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
+
+export { InsituError };
+export type { Hit, Loading, Part, Stats };
+
+export interface OpenOptions {
+  /** URL of the folder with the files of the build. Default: the folder of this module. */
+  base?: string | URL;
+  /** URL of an index entry. Default: `index.json` in `base`, unless `model` is given. */
+  index?: string | URL;
+  /** URL of a `model.lock.json`: another place of the index's model, or a model without an index. */
+  model?: string | URL;
+  /** Threads of the model, at most. Default: up to 4 where the page is cross-origin isolated, 1 where not. */
+  threads?: number;
+  /** Ends the opening; the worker ends with it. */
+  signal?: AbortSignal;
+  /** What is loaded, by part, in bytes. The texts of an index go on loading after `open()` is done. */
+  onProgress?: (loading: Loading) => void;
+  /** Milliseconds without any sign of life of the worker after which opening fails. Default: 120,000. */
+  startTimeout?: number;
+}
+
+export interface EmbedOptions {
+  /** `query`, `document` (default), `none`, or another task of the model. */
+  task?: string;
+  /** Components of a vector, 1 to the model's full size. Default: the model's. */
+  dim?: number;
+  signal?: AbortSignal;
+  /** Called with (texts done, texts in all) after each batch. */
+  onProgress?: (done: number, total: number) => void;
+}
+
+export interface SearchOptions {
+  /** How many hits at most. Default: 10. */
+  k?: number;
+  signal?: AbortSignal;
+}
+
+/** One unit vector for each text, in order. `truncated[i]`: text i was cut at the model's longest input. */
+export type Embeddings = Float32Array[] & { readonly truncated: boolean[]; readonly dim: number };
+
+/** An opened model, with an index or without. Errors are `InsituError`s with a `code`. */
+export interface Insitu {
+  /** Texts to unit vectors. Lone surrogates count as U+FFFD; an empty text is embedded as it is. */
+  embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
+  /** The passages nearest to `query`, best first. */
+  search(query: string, options?: SearchOptions): Promise<Hit[]>;
+  stats(): Promise<Stats>;
+  /** Ends the worker. Calls under way end with the code `closed`. */
+  close(): void;
+}
+
+/**
+ * Start the worker and load Python, the ONNX runtime, the model and the index, side by side.
+ *
+ * Codes of its errors: `runtime-unavailable`, `fetch-failed`, `model-corrupt`, `index-not-found`, `index-corrupt`,
+ * `index-version`, `space-mismatch`, `aborted`.
+ */
+export async function open(options: OpenOptions = {}): Promise<Insitu> {
+  const base = folder(new URL(options.base ?? ".", options.base ? document.baseURI : import.meta.url));
+  const at = (url: string | URL): string => new URL(url, document.baseURI).href;
+  const args: OpenArgs = { base };
+  if (options.model !== undefined) args.model = at(options.model);
+  if (options.index !== undefined) args.index = at(options.index);
+  else if (options.model === undefined) args.index = new URL("index.json", base).href;
+  if (options.threads !== undefined) args.threads = options.threads;
+
+  const client = new Client(
+    new URL("worker.js", base).href,
+    options.startTimeout ?? 120_000,
+    options.onProgress ?? (() => undefined),
+  );
+  try {
+    await client.call("open", args, { signal: options.signal });
+  } catch (error) {
+    client.close();
+    throw error;
+  }
+  client.started();
+
+  return {
+    async embed(texts, { task = "document", dim, signal, onProgress } = {}) {
+      if (!Array.isArray(texts) || !texts.every((text) => typeof text === "string")) {
+        throw new InsituError("invalid-argument", "embed() takes an array of strings; for one text write [text].");
+      }
+      const packed = await client.call("embed", { texts, task, dim }, { signal, onProgress });
+      const vectors = texts.map((_, i) => packed.vectors.slice(i * packed.dim, (i + 1) * packed.dim));
+      return Object.assign(vectors, { truncated: packed.truncated, dim: packed.dim });
+    },
+    async search(query, { k = 10, signal } = {}) {
+      if (typeof query !== "string") throw new InsituError("invalid-argument", "search() takes a string.");
+      return client.call("search", { query, k }, { signal });
+    },
+    stats: () => client.call("stats", undefined),
+    close: () => client.close(),
+  };
+}
+
+function folder(url: URL): string {
+  if (!url.pathname.endsWith("/")) url.pathname += "/";
+  return url.href;
+}

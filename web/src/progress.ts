@@ -1,0 +1,60 @@
+import type { Loading, Part, Stats } from "./protocol.ts";
+
+/** What is loaded, by part, and when each step began and ended. */
+export class Progress {
+  readonly steps: Stats["steps"] = {};
+  #parts = new Map<Part, Loading>();
+  #onChange: (loading: Loading) => void;
+  #lastMark = performance.now();
+
+  constructor(onChange: (loading: Loading) => void) {
+    this.#onChange = onChange;
+  }
+
+  /** `bytes` more belong to `part`. */
+  expect(part: Part, bytes: number): void {
+    this.#of(part).total += bytes;
+    this.#tell(part);
+  }
+
+  add(part: Part, bytes: number): void {
+    this.#of(part).loaded += bytes;
+    this.#tell(part);
+  }
+
+  /** All of `part` is there: for parts whose bytes cannot be watched as they come. */
+  complete(part: Part): void {
+    this.#of(part).loaded = this.#of(part).total;
+    this.#tell(part);
+  }
+
+  pending(part: Part): number {
+    const { loaded, total } = this.#of(part);
+    return total - loaded;
+  }
+
+  /** Records when `work` ends. */
+  async step<T>(name: string, work: Promise<T>): Promise<T> {
+    const start = performance.now();
+    const value = await work;
+    this.steps[name] = { start, took: performance.now() - start };
+    return value;
+  }
+
+  /** A step of a row, each of which begins where the one before ended. */
+  mark(name: string): void {
+    const now = performance.now();
+    this.steps[name] = { start: this.#lastMark, took: now - this.#lastMark };
+    this.#lastMark = now;
+  }
+
+  #of(part: Part): Loading {
+    let loading = this.#parts.get(part);
+    if (!loading) this.#parts.set(part, (loading = { part, loaded: 0, total: 0 }));
+    return loading;
+  }
+
+  #tell(part: Part): void {
+    this.#onChange({ ...this.#of(part) });
+  }
+}

@@ -1,0 +1,101 @@
+// The wire between the page and its worker. Types only: no behaviour, nothing at run time.
+
+/** The parts that load side by side. `texts` goes on after `open()` is done. */
+export type Part = "python" | "engine" | "model" | "index" | "texts";
+
+/** `loaded` of `total` bytes of one part. */
+export interface Loading {
+  part: Part;
+  loaded: number;
+  total: number;
+}
+
+export interface OpenArgs {
+  /** Absolute URLs. */
+  base: string;
+  index?: string;
+  model?: string;
+  /** Wanted threads of the model; fewer where the page cannot have them. */
+  threads?: number;
+}
+
+export interface EmbedArgs {
+  texts: string[];
+  task: string;
+  dim: number | undefined;
+}
+
+export interface SearchArgs {
+  query: string;
+  k: number;
+}
+
+/** Vectors as they cross: one buffer of count x dim float32, transferred. */
+export interface PackedEmbeddings {
+  vectors: Float32Array<ArrayBuffer>;
+  dim: number;
+  truncated: boolean[];
+}
+
+export interface Hit {
+  /** Relative to the root of the site, with its anchor. */
+  url: string;
+  title: string;
+  heading: string;
+  /** The passage, as plain text. */
+  text: string;
+  /** Cosine of the passage to the query, -1 to 1. */
+  score: number;
+}
+
+/** What `open()` found and how long its steps took, in milliseconds from the start of the worker. */
+export interface Stats {
+  /** Threads of the model. More than one needs a cross-origin isolated page. */
+  threads: number;
+  isolated: boolean;
+  /** The scan kernel in use. */
+  kernel: "relaxed" | "plain";
+  /** The name of the model, its variant and its largest vector. */
+  model: string;
+  dim: number;
+  /** The title of the index; empty without one. */
+  title: string;
+  /** Vectors in the index; 0 without one. */
+  count: number;
+  /** When each step of `open()` began and how long it took. */
+  steps: Record<string, { start: number; took: number }>;
+  /** The cache of files in IndexedDB: what it held, or why it is not used. */
+  cache: { works: boolean; reason: string; hits: number; misses: number };
+  /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
+  verified: boolean;
+  /** Texts of the index still to come, in bytes. */
+  pending: number;
+}
+
+export interface Calls {
+  open: { args: OpenArgs; result: undefined };
+  embed: { args: EmbedArgs; result: PackedEmbeddings };
+  search: { args: SearchArgs; result: Hit[] };
+  stats: { args: undefined; result: Stats };
+}
+
+export type Method = keyof Calls;
+
+export interface PlainError {
+  name: string;
+  message: string;
+  code: string;
+}
+
+/** Page to worker. */
+export type Request =
+  | { [M in Method]: { type: "call"; id: number; method: M; args: Calls[M]["args"] } }[Method]
+  | { type: "cancel"; id: number };
+
+/** Worker to page. `hello` is its first message; `lock` the name of the Web Lock that it holds until it dies. */
+export type Reply =
+  | { type: "hello"; lock: string | undefined }
+  | { type: "result"; id: number; value: unknown }
+  | { type: "error"; id: number; error: PlainError }
+  | { type: "progress"; id: number; done: number; total: number }
+  | { type: "loading"; loading: Loading };
