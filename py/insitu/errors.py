@@ -79,6 +79,12 @@ class NoDocuments(InsituError):
     code = "no-documents"
 
 
+class ReadFailed(InsituError):
+    """A file of the site cannot be read."""
+
+    code = "read-failed"
+
+
 class WrongEncoding(InsituError):
     """A page is not in the encoding that it declares."""
 
@@ -125,3 +131,9 @@ class RuntimeUnavailable(InsituError):
     """The model cannot run here: a package is missing, or a worker did not start."""
 
     code = "runtime-unavailable"
+
+
+class PortInUse(InsituError):
+    """Another program listens on that port."""
+
+    code = "port-in-use"

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from insitu.text.clean import well_formed
-from insitu.text.html import Page, Section
+from insitu.text.page import Page, Section
 
 # Part of a page's hash. A change here or in html.py that changes chunks gets a new number: pages are embedded again.
 VERSION = 1

@@ -5,36 +5,13 @@ Only CPython needs this (a site is indexed there); it is the one module that imp
 
 from __future__ import annotations
 
-import codecs
 import re
 from dataclasses import dataclass
 
-from insitu.errors import WrongEncoding
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-
-@dataclass(frozen=True)
-class Section:
-    """Text under one heading, or one entry of a definition list that has an id (an API entry, a glossary term).
-
-    `text`: paragraphs are parted by an empty line, code and tables keep their lines. `level` is 1 to 6 for headings,
-    one more than its surroundings for an entry, 0 for what comes before any heading. After an entry the section around
-    it goes on as a further `Section` with the same heading and anchor, so text stays in the order of the page.
-    """
-
-    heading: str
-    anchor: str
-    text: str
-    level: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """`url` is relative to the site's root. No sections: the page has no text, or asks not to be indexed."""
-
-    url: str
-    title: str
-    sections: tuple[Section, ...]
+from insitu.text.encoding import decode
+from insitu.text.page import Page, Section
 
 
 def _names(text: str) -> frozenset[str]:
@@ -61,15 +38,6 @@ LAYOUT = "h1, h2, h3, h4, h5, h6, table, pre, p + p"  # a table with one of thes
 _PERMALINK_CLASSES = _names("headerlink hash-link header-anchor heading-link anchorjs-link")
 _WORD = re.compile(r"\w")
 _BLANK_LINES = re.compile(r"\n[^\S\n]*\n(?:[^\S\n]*\n)+")
-_META_CHARSET = re.compile(rb"""<meta[^>]*?charset\s*=\s*["']?\s*([^\s"'/>;]+)""", re.IGNORECASE)
-# What browsers read under these labels (WHATWG Encoding), in Python's names.
-_LABELS = {
-    "ascii": "cp1252", "us-ascii": "cp1252", "latin1": "cp1252", "iso-8859-1": "cp1252", "iso8859-1": "cp1252",
-    "iso-8859-9": "cp1254", "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932",
-    "gb2312": "gb18030", "gbk": "gb18030", "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "big5": "big5hkscs",
-    "utf-16": "utf-8", "utf-16le": "utf-8", "utf-16be": "utf-8",
-}  # fmt: skip
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 
 
 def read_page(data: bytes, url: str, *, encoding: str | None = None) -> Page:
@@ -91,39 +59,6 @@ def read_page(data: bytes, url: str, *, encoding: str | None = None) -> Page:
         reader.read(root)
     sections = reader.sections if any(section.text for section in reader.sections) else []
     return Page(url, _title(title, sections) or url, tuple(sections))
-
-
-def decode(data: bytes, url: str, encoding: str | None = None) -> str:
-    """The text of a page: `encoding` if given, else by byte order mark, else by its meta charset, else UTF-8."""
-    declared = encoding
-    why = "as asked for"
-    if declared is None:
-        for bom, name in _BOMS:
-            if data.startswith(bom):
-                data, declared, why = data[len(bom) :], name, "as its byte order mark says"
-                break
-    elif data.startswith(codecs.BOM_UTF8) and declared.lower().replace("_", "-") in ("utf-8", "utf8"):
-        data = data[len(codecs.BOM_UTF8) :]
-    if declared is None:
-        match = _META_CHARSET.search(data[:4096])
-        if match:
-            label = match[1].decode("ascii", "replace").lower()
-            declared, why = _LABELS.get(label, label), f"as its meta charset {label!r} says"
-        else:
-            declared, why = "utf-8", "as pages without a declared charset must be"
-    try:
-        return data.decode(declared)
-    except LookupError:
-        raise WrongEncoding(
-            f"{url}: there is no encoding {declared!r} ({why}). Correct the page, or name its encoding: "
-            "--encoding NAME."
-        ) from None
-    except UnicodeError as error:
-        where = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
-        raise WrongEncoding(
-            f"{url}: not {declared}, {why} (bad bytes{where}). Save the page as UTF-8, correct its meta charset, name "
-            "the encoding of such pages (--encoding NAME), or leave the page out (--exclude PATTERN)."
-        ) from None
 
 
 def _noindex(tree: LexborHTMLParser) -> bool:
