@@ -113,6 +113,7 @@ def test_no_large_file_is_committed() -> None:
 
 
 def test_versions_agree() -> None:
+    import insitu
     import insitu_web
 
     def version(name: str) -> str:
@@ -122,6 +123,7 @@ def test_versions_agree() -> None:
     said = {name: version(name) for name in ("pyproject.toml", "web/pyproject.toml")}
     said["package.json"] = json.loads((ROOT / "package.json").read_text("utf-8"))["version"]
     said["insitu_web"] = insitu_web.__version__
+    said["insitu"] = insitu.__version__
     said["CHANGELOG.md"] = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)[0]
     said["build.py"] = re.findall(r'^VERSION = "(.+)"', (ROOT / "build.py").read_text("utf-8"), re.M)[0]
     asked = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["web"]
