@@ -1,0 +1,101 @@
+"""A local server and Chromium, for everything that is measured in a page."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page, Playwright
+
+# Chromium speaks to nobody but our own server while it is measured.
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
+BLANK = b"<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>bench</title>"
+PAGE_TIMEOUT_MS = 600_000
+
+
+class Site:
+    """Folders under one cross-origin isolated origin on 127.0.0.1. `base` is its URL; `served` the files asked for."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        self.served: list[Path] = []
+        self.folders = dict(folders)
+        site = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                body, kind = site.read(self.path.split("?")[0])
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.send_header("Cross-Origin-Opener-Policy", "same-origin")
+                self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
+                # As a static host serves: kept by the browser for a while, so that a second visit reads its cache.
+                self.send_header("Cache-Control", "max-age=600")
+                self.end_headers()
+                if self.command == "GET":
+                    with suppress(ConnectionError):  # a page may close before it has read everything
+                        self.wfile.write(body or b"")
+
+            do_HEAD = do_GET  # noqa: N815 (the name that http.server asks for)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.base = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def read(self, path: str) -> tuple[bytes | None, str]:
+        """The file behind a URL path with its MIME type; None if there is none."""
+        if path.endswith("/blank.html"):
+            return BLANK, "text/html"
+        prefix, _, rest = path.lstrip("/").partition("/")
+        folder = self.folders.get(prefix)
+        file = folder / rest if folder and ".." not in rest else None
+        if file is None or not file.is_file():
+            return None, "text/plain"
+        self.served.append(file)
+        return file.read_bytes(), TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[
+            0
+        ] or "application/octet-stream"
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def chromium() -> str | None:
+    """The Chromium to measure: INSITU_CHROMIUM, else the system's, else None for Playwright's own."""
+    return os.environ.get("INSITU_CHROMIUM") or shutil.which("chromium")
+
+
+@contextmanager
+def new_page(playwright: Playwright, url: str) -> Iterator[Page]:
+    """One page in a Chromium of its own, with `url` open and nothing kept afterwards."""
+    browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+    try:
+        page = browser.new_page()
+        page.set_default_timeout(PAGE_TIMEOUT_MS)
+        page.goto(url)
+        if not page.evaluate("crossOriginIsolated"):
+            raise RuntimeError(f"{url} is not cross-origin isolated: two threads cannot be measured there.")
+        yield page
+    finally:
+        browser.close()

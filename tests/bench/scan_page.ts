@@ -1,0 +1,40 @@
+// The scan kernel of the page, alone: how long it takes, and what it finds. Bundled and opened by scan.py.
+import { Scanner, type Codes } from "../../web/src/scan.ts";
+
+let scanner: Scanner;
+let codes: Codes;
+let queries: { codes: Int8Array; scale: number }[];
+
+/** `vectors` and `queries`: URLs of shards (n x dim int8, then n float32). */
+async function load(options: { base: string; vectors: string; queries: string; dim: number; count: number }) {
+  scanner = await Scanner.open(options.base);
+  codes = scanner.reserve(options.count, options.dim);
+  scanner.append(codes, 0, await shard(options.vectors));
+  const asked = await shard(options.queries);
+  const count = asked.length / (options.dim + 4);
+  const scales = new Float32Array(asked.slice(count * options.dim).buffer);
+  queries = Array.from(scales, (scale, i) => ({
+    codes: new Int8Array(asked.buffer, i * options.dim, options.dim),
+    scale,
+  }));
+  return scanner.name;
+}
+
+/** Milliseconds of each of `rounds` scans, and the `k` positions found for every query. */
+function scan(rounds: number, k: number) {
+  const found = queries.map((query) => Array.from(scanner.scan(query, codes, k).positions));
+  const times = [];
+  for (let i = 0; i < rounds; i++) {
+    const query = queries[i % queries.length]!;
+    const start = performance.now();
+    scanner.scan(query, codes, k);
+    times.push(performance.now() - start);
+  }
+  return { times, found };
+}
+
+async function shard(url: string): Promise<Uint8Array<ArrayBuffer>> {
+  return new Uint8Array(await (await fetch(url)).arrayBuffer());
+}
+
+Object.assign(globalThis, { bench: { load, scan } });

@@ -1,0 +1,96 @@
+"""A visitor's first and second visit: how long until the first answer, and which bytes it took."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Playwright
+
+from browser import ARGUMENTS, PAGE_TIMEOUT_MS, Site, chromium
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+QUESTION = "how do I keep part of a page out of the index"
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Milliseconds from the start of the navigation to the first answer, and the files that the server sent for it."""
+
+    answered: float
+    opened: float
+    files: list[Path]
+    stats: dict[str, Any]
+
+
+def index_docs(out: Path) -> Path:
+    """The documentation site of this repository, indexed: what `build.py demo` serves. Its folder `insitu`."""
+    site = out / "site"
+    shutil.rmtree(site, ignore_errors=True)
+    insitu = Path(sys.executable).with_name("insitu")
+    subprocess.run([sys.executable, str(ROOT / "docs" / "site.py"), str(site)], check=True, capture_output=True)
+    subprocess.run([str(insitu), "index", str(site)], check=True, capture_output=True)
+    return site / "insitu"
+
+
+def visit(playwright: Playwright, profile: Path, site: Site, options: dict[str, Any]) -> Visit:
+    """One visit with the browser profile in `profile`; the browser is started before and closed after it."""
+    context = playwright.chromium.launch_persistent_context(
+        str(profile), executable_path=chromium(), args=list(ARGUMENTS), headless=True
+    )
+    try:
+        page = context.pages[0] if context.pages else context.new_page()
+        page.set_default_timeout(PAGE_TIMEOUT_MS)
+        site.served.clear()
+        page.goto(f"{site.base}/blank.html")
+        page.add_script_tag(url="/bench/ours.js", type="module")
+        page.wait_for_function("globalThis.bench !== undefined")
+        result = page.evaluate("([options, question]) => bench.first(options, question)", [options, QUESTION])
+        if result["hits"] < 1:
+            raise RuntimeError("The first question had no answer.")
+        files = [file for file in dict.fromkeys(site.served) if file.parent != HERE]
+        return Visit(float(result["answered"]), float(result["opened"]), files, result["stats"])
+    finally:
+        context.close()
+
+
+def pair(playwright: Playwright, site: Site, options: dict[str, Any]) -> tuple[Visit, Visit]:
+    """A first visit with a fresh profile, then a second one with the same."""
+    with tempfile.TemporaryDirectory(prefix="insitu-bench-") as profile:
+        first = visit(playwright, Path(profile), site, options)
+        return first, visit(playwright, Path(profile), site, options)
+
+
+def sizes(files: Sequence[Path], folders: dict[str, Path], cache: Path) -> list[dict[str, Any]]:
+    """Raw, gzip and brotli bytes of each file, largest first, and their sum. Known files are read from `cache`."""
+    kept_file = cache / "compressed.json"
+    kept: dict[str, list[int]] = json.loads(kept_file.read_text()) if kept_file.exists() else {}
+    names = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    new = [file for file in files if names[file] not in kept]
+    if new:
+        node = ["node", str(HERE / "compress.mjs"), *map(str, new)]
+        done = subprocess.run(node, check=True, capture_output=True, text=True)
+        kept.update(zip((names[file] for file in new), json.loads(done.stdout), strict=True))
+        cache.mkdir(parents=True, exist_ok=True)
+        kept_file.write_text(json.dumps(kept))
+    rows: list[dict[str, Any]] = []
+    for file in sorted(files, key=lambda file: -kept[names[file]][1]):
+        gzip, brotli = kept[names[file]]
+        rows.append({"file": _short(file, folders), "raw": file.stat().st_size, "gzip": gzip, "brotli": brotli})
+    total = {key: sum(row[key] for row in rows) for key in ("raw", "gzip", "brotli")}
+    return [*rows, {"file": "in all", **total}]
+
+
+def _short(file: Path, folders: dict[str, Path]) -> str:
+    return next(
+        (str(file.relative_to(folder)) for folder in folders.values() if file.is_relative_to(folder)), file.name
+    )
