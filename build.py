@@ -262,7 +262,8 @@ def page_wheels() -> Step:
 
     def run() -> None:
         shutil.rmtree(PAGE_WHEELS, ignore_errors=True)
-        download = ["download", "--require-hashes", "--no-deps", "--only-binary", ":all:"]
+        # For the Python inside Pyodide, which is newer than ours may be.
+        download = ["download", "--require-hashes", "--no-deps", "--only-binary", ":all:", "--python-version", "3.14"]
         command([PYTHON, "-m", "pip", *download, "-d", PAGE_WHEELS, "-r", ROOT / "web/wheels.lock"])
 
     hint = "It needs the Python package index: look at the network, then run the same command again."
