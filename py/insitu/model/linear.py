@@ -13,36 +13,51 @@ from insitu.model.graph import MICROSOFT, Graph
 from insitu.model.quantise import Float, quantise_columns
 
 # Activations are uint8 around this zero point: int8 x int8 has no fast kernel in the WASM build.
-ZERO_POINT = np.uint8(128)
+ZERO_POINT = 128
 # Far below any activation; keeps a token of zeros from dividing by zero.
 TINY = 1e-9
 
 
-def quantise_tokens(graph: Graph, x: str) -> tuple[str, str]:
-    """(uint8 codes, the largest absolute value per token); x ~ (codes - 128) / 127 * largest.
-
-    Div and QuantizeLinear with a constant scale: both have vector kernels in WASM, Round and Cast do not.
-    """
-    largest = graph.add("Max", graph.add("ReduceMax", graph.add("Abs", x), axes=[-1], keepdims=1), graph.floats(TINY))
-    unit = graph.add("Div", x, largest)
-    codes = graph.add(
-        "QuantizeLinear", unit, graph.constant(np.float32(1 / 127)), graph.constant(np.array(ZERO_POINT, np.uint8))
-    )
-    return codes, largest
+# The least value of GELU is -0.16997 (at x = -0.7518), of its tanh form -0.17004 (at -0.7525).
+GELU_FLOOR = 0.1701
 
 
 def linear(graph: Graph, x: str, weight: Float) -> str:
-    """`x @ weight` (K x N, float32) with int8 weights, one scale per column, and per-token uint8 activations."""
+    """`x @ weight` (K x N, float32) with int8 weights, one scale per column, and per-token uint8 activations.
+
+    x ~ (codes - 128) / 127 * (the token's largest absolute value). Div and QuantizeLinear with a constant scale:
+    both have vector kernels in WASM, Round and Cast do not.
+    """
+    largest = graph.add("Max", graph.add("ReduceMax", graph.add("Abs", x), axes=[-1], keepdims=1), graph.floats(TINY))
+    return _product(graph, graph.add("Div", x, largest), largest, weight, 127, ZERO_POINT)[0]
+
+
+def linear_after_gelu(graph: Graph, x: str, weight: Float) -> tuple[str, Float]:
+    """(`x @ weight` less a constant, that constant (N,) float32), for an x that GELU made.
+
+    Such an x is nearly one-sided. Shifted by GELU's least value it is never negative and uses all 256 codes instead of
+    half of them: x ~ codes / 255 * (the token's largest + floor) - floor. What the shift adds to each column is known.
+    """
+    shifted = graph.add("Add", x, graph.floats(GELU_FLOOR))
+    largest = graph.add("ReduceMax", shifted, axes=[-1], keepdims=1)
+    product, rounded = _product(graph, graph.add("Div", shifted, largest), largest, weight, 255, 0)
+    return product, (-GELU_FLOOR * rounded.sum(axis=0)).astype(np.float32)
+
+
+def _product(
+    graph: Graph, unit: str, largest: str, weight: Float, levels: int, zero_point: int
+) -> tuple[str, Float]:
+    """(`unit * largest @ weight`, the weight as its codes have it), `unit` within -1..1 or 0..1."""
     codes, scales = quantise_columns(weight)
-    quantised, largest = quantise_tokens(graph, x)
+    step, zero = graph.constant(np.array(1 / levels, np.float32)), graph.constant(np.array(zero_point, np.uint8))
     product = graph.add(
         "MatMulIntegerToFloat",
-        quantised,
+        graph.add("QuantizeLinear", unit, step, zero),
         graph.constant(codes, "weight"),
-        graph.constant(np.float32(1 / 127)),
+        step,
         graph.constant(scales, "weight_scale"),
-        graph.constant(np.array(ZERO_POINT, np.uint8)),
+        zero,
         graph.constant(np.array(0, np.int8)),
         domain=MICROSOFT,
     )
-    return graph.add("Mul", product, largest)
+    return graph.add("Mul", product, largest), codes.astype(np.float32) * scales
