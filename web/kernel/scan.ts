@@ -10,6 +10,11 @@
 
 const RELAXED = ASC_FEATURE_RELAXED_SIMD;
 
+/** The first byte that the kernel does not use itself. */
+export function heapBase(): usize {
+  return __heap_base;
+}
+
 let bias: i32 = 0;
 
 /** Lay out `dim` int8 components at `source` (none is -128) for the scan, into 2 * stride bytes at `query`. */

@@ -4,6 +4,7 @@ import { InsituError } from "./errors.ts";
 import { fetchBytes } from "./files.ts";
 
 interface Kernel {
+  heapBase(): number;
   prepare(source: number, dim: number, stride: number, query: number): void;
   scan(
     codes: number,
@@ -38,7 +39,7 @@ const PAGE = 65536;
 
 // The smallest module with a relaxed instruction (i32x4.relaxed_dot_i8x16_i7x16_add_s of three zeros): is it there?
 const RELAXED = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 18, 1, 16, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0,
+  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 20, 1, 18, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0,
   253, 15, 253, 147, 2, 26, 11,
 ]);
 
@@ -54,7 +55,7 @@ export class Scanner {
     this.#memory = new WebAssembly.Memory({ initial: 1 });
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
     this.#kernel = exports as unknown as Kernel;
-    this.#end = (exports["__heap_base"] as WebAssembly.Global).value as number;
+    this.#end = this.#kernel.heapBase();
   }
 
   /** Fetch the kernel for this browser from `base`. */
