@@ -93,14 +93,15 @@ def plain(content: Token) -> str:
 def layout(page: Page, pages: list[Page]) -> str:
     links = "\n".join(
         f'<li><a href="{name}.html"{" aria-current=page" if name == page.name else ""}>{html.escape(title)}</a></li>'
-        for name, title in ((other.name, other.title) for other in pages)
+        for name, title in [(other.name, other.title) for other in pages]
     )
+    title = page.title if page.name == "index" else f"{page.title} - insitu"
     return f"""<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(page.title)} - insitu</title>
+<title>{html.escape(title)}</title>
 <link rel="stylesheet" href="site.css">
 <link rel="icon" href="data:,">
 </head>
