@@ -35,6 +35,7 @@ ROWS = 256  # rows stored; the rest of the matrix is completed when it is read
 # int8 value of the largest component of a row. Coarse rows deflate well, and the rows made from them are orthonormal
 # all the same. See the README for what each choice weighs and costs.
 LEVELS = 12
+TOKENS = 128
 SEED = 7
 PART_OF_SPEECH = ("noun", "verb", "adj", "adv")
 
@@ -144,12 +145,12 @@ def sample(kind: str, path: Path, count: int) -> list[str]:
 
 
 def embed(model_dir: Path, texts: list[str]) -> np.ndarray:
-    """float32 unit vectors (texts x 384), mean pooling, at most 256 tokens each."""
+    """float32 unit vectors (texts x 384), mean pooling, of the first `TOKENS` tokens each."""
     from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(str(model_dir), device="cpu")
-    model.max_seq_length = 256
-    return model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=True).astype(np.float32)
+    model.max_seq_length = TOKENS
+    return model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False).astype(np.float32)
 
 
 def fit(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
@@ -179,7 +180,8 @@ def main() -> None:
     parser.add_argument("sources", nargs="+", metavar="KIND=PATH[:WEIGHT]")
     parser.add_argument("--model", type=Path, required=True, help="folder of all-MiniLM-L6-v2")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("rotation.bin"))
-    parser.add_argument("--per-source", type=int, default=6000, help="texts of each source at most")
+    parser.add_argument("--keep", type=Path, help="folder for the vectors, used again when only a weight changes")
+    parser.add_argument("--per-source", type=int, default=1500, help="texts of each source at most")
     args = parser.parse_args()
 
     parts, record = [], []
@@ -194,7 +196,14 @@ def main() -> None:
         digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()
         record.append({"kind": kind, "weight": float(weight or 1), "texts": len(texts), "sha256": digest})
         print(json.dumps(record[-1]))
-        parts.append((embed(args.model, texts), float(weight or 1)))
+        kept = args.keep / f"{digest[:16]}.npy" if args.keep else None
+        if kept is not None and kept.exists():
+            vectors = np.load(kept)
+        else:
+            vectors = embed(args.model, texts)
+        if kept is not None:
+            np.save(kept, vectors)
+        parts.append((vectors, float(weight or 1)))
     codes = quantise(fit(parts))
     args.out.write_bytes(codes.tobytes())
     print(f"{args.out.name}: {codes.shape} int8, SHA-256 {hashlib.sha256(codes.tobytes()).hexdigest()}")

@@ -61,7 +61,9 @@ def load(path: Path | None = None) -> Questions | None:
             print(f"XQuAD skipped: {VARIABLE} names no file ({named!r}).")
             return None
         path = Path(named)
-    passages, questions, right = [], [], []
+    passages: list[str] = []
+    questions: list[str] = []
+    right: list[int] = []
     for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
         for paragraph in article["paragraphs"]:
             for question in paragraph["qas"]:
@@ -83,10 +85,8 @@ async def evaluate(embedder: Embedder, data: Questions, dims: Sequence[int]) -> 
         full = as_codes(questions.full_codes(), full_dim) @ as_codes(passages.full_codes(), full_dim).T
         exact_best, coded_best = best(exact, 10), best(coded, 10)
         shared = [len({*a} & {*b}) / 10 for a, b in zip(exact_best, coded_best, strict=True)]
-        again = [
-            sorted(first, key=lambda p, scores=scores: -scores[p])  # type: ignore[misc]
-            for first, scores in zip(best(coded, RESCORED), full, strict=True)
-        ]
+        first = [set(order) for order in best(coded, RESCORED)]
+        again = [[p for p in order if p in kept] for order, kept in zip(best(full, full.shape[1]), first, strict=True)]
         rows.append(Row(dim, judge(exact_best, data), judge(coded_best, data), judge(again, data), mean(shared)))
     return rows
 
@@ -111,7 +111,9 @@ def as_codes(data: bytes, dim: int) -> Float:
     """count x dim float32: int8 codes times their scales."""
     count = len(data) // (dim + 4)
     codes = np.frombuffer(data, np.int8, count * dim).reshape(count, dim)
-    return codes.astype(np.float32) * np.frombuffer(data, "<f4", offset=count * dim)[:, None]
+    scales = np.frombuffer(data, "<f4", offset=count * dim)
+    vectors: Float = np.multiply(codes, scales[:, None], dtype=np.float32)
+    return vectors
 
 
 def table(rows: Sequence[Row]) -> str:
