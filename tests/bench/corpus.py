@@ -18,24 +18,24 @@ LONGEST = 60
 
 
 def sentences(count: int, seed: int = 1) -> tuple[list[str], str]:
-    """`count` different sentences in random order, and what they are. Raises ValueError if there are not so many."""
+    """`count` different sentences in random order, and what they are. Raises ValueError if there are not so many.
+
+    The library's docstrings are everywhere; the documentation is read only when they are too few.
+    """
     found: dict[str, None] = {}
     shares = []
-    for name, texts in (
-        ("Python's documentation", _documentation()),
-        ("docstrings of Python's library", _docstrings()),
-    ):
+    sources = (("docstrings of Python's library", _docstrings), ("Python's documentation", _documentation))
+    for name, texts in sources:
         before = len(found)
-        for text in texts:
-            found.update(dict.fromkeys(_sentences(text)))
-        shares.append((name, len(found) - before))
+        if before < count:
+            found.update((sentence, None) for text in texts() for sentence in _sentences(text))
+            shares.append(f"{len(found) - before:,} sentences of {name}")
     if len(found) < count:
         raise ValueError(
             f"There are {len(found):,} sentences here, not {count:,}. Python's documentation has the most "
             "(Debian: apt-get install python3.11-doc); or measure fewer: --vectors 20000."
         )
-    chosen = random.Random(seed).sample(sorted(found), count)
-    return chosen, ", ".join(f"{share:,} {name}" for name, share in shares if share)
+    return random.Random(seed).sample(sorted(found), count), " and ".join(shares)
 
 
 def _sentences(text: str) -> Iterator[str]:

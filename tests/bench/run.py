@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("query", "bulk", "start", "scan")
 MODEL, VARIANT = "minilm-l6", "int8"
 OUT = ROOT / ".build" / "bench"
-WEB = ROOT / "web" / "dist"
+WEB = Path(os.environ.get("INSITU_WEB_DIST") or ROOT / "web" / "dist")  # as web/build.mjs has it
 BATCH = 16
 # Queries of one round, for each subject. Each text is asked once.
 ASKED = 8
