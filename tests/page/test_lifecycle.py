@@ -1,0 +1,210 @@
+"""Opening, failing, dying, closing: every call ends, with a name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from page.conftest import OPEN, Serve, caught
+from page.folder import Served
+
+OPENING = "(await import('/insitu/insitu.js')).open()"
+
+
+@pytest.fixture
+def faulty(browser: Browser) -> Iterator[Page]:
+    """A page that may write to its console: a file that is missing does."""
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, options)
+    found: dict[str, Any] = page.evaluate("insitu.stats()")
+    return found
+
+
+def test_an_isolated_page_has_threads_and_says_so(opened: Page) -> None:
+    stats = opened.evaluate("insitu.stats()")
+    assert stats["isolated"] and stats["threads"] == min(4, opened.evaluate("navigator.hardwareConcurrency"))
+    assert stats["verified"] and stats["kernel"] in ("plain", "relaxed")
+    assert {"pyodide", "wheel", "insitu", "engine", "model", "session", "index"} <= set(stats["steps"])
+
+
+def test_parts_load_side_by_side_and_tell_how_far_they_are(opened: Page) -> None:
+    last = {loading["part"]: loading for loading in opened.evaluate("loading")}
+    assert set(last) == {"python", "engine", "model", "index", "texts"}
+    assert all(part["loaded"] == part["total"] > 0 for part in last.values())
+    steps = opened.evaluate("insitu.stats()")["steps"]
+    python_done = steps["pyodide"]["start"] + steps["pyodide"]["took"]
+    assert steps["engine"]["start"] < python_done and steps["model"]["start"] < python_done
+
+
+def test_a_page_that_is_not_isolated_works_on_one_thread(page: Page, serve_site: Serve) -> None:
+    stats = opened_on(page, serve_site(isolated=False))
+    assert (stats["isolated"], stats["threads"]) == (False, 1)
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+
+
+@pytest.mark.parametrize(
+    ("missing", "code"),
+    [
+        ("worker.js", "runtime-unavailable"),
+        ("assets.json", "fetch-failed"),
+        ("pyodide/pyodide.asm.wasm", "runtime-unavailable"),
+        ("ort/ort-wasm-simd-threaded.wasm", "runtime-unavailable"),
+        ("wheels/insitu-0.1.0-py3-none-any.whl", "runtime-unavailable"),
+        ("index.json", "index-not-found"),
+    ],
+)
+def test_a_missing_file_is_a_named_error(faulty: Page, serve_site: Serve, missing: str, code: str) -> None:
+    faulty.goto(serve_site(missing={"/insitu/" + missing}).address + "empty.html")
+    found = caught(faulty, OPENING)
+    assert found[1] == code, found
+
+
+def test_a_worker_that_never_speaks_is_given_up(faulty: Page, serve_site: Serve) -> None:
+    faulty.goto(serve_site(instead={"/insitu/worker.js": b"for (;;) {}"}).address + "empty.html")
+    found = caught(faulty, "(await import('/insitu/insitu.js')).open({ startTimeout: 700 })")
+    assert found[1] == "runtime-unavailable" and "0.7 s" in found[2]
+
+
+def test_opening_can_be_aborted(faulty: Page, serve_site: Serve) -> None:
+    faulty.goto(serve_site().address + "empty.html")
+    found = caught(faulty, "(await import('/insitu/insitu.js')).open({ signal: AbortSignal.timeout(150) })")
+    assert found[:2] == ("AbortError", "aborted")
+
+
+def test_every_call_ends_when_the_worker_dies(faulty: Page, serve_site: Serve) -> None:
+    faulty.add_init_script(
+        "const W = Worker; window.Worker = class extends W { constructor(...a) { super(...a); window.worker = this; } };"
+    )
+    opened_on(faulty, serve_site())
+    found = faulty.evaluate(
+        """async () => {
+            const calls = [insitu.embed(Array(400).fill('word '.repeat(200))), insitu.search('cats'), insitu.stats()];
+            worker.terminate();
+            const codes = (await Promise.allSettled(calls)).map((call) => call.reason?.code);
+            return [...codes, (await insitu.search('cats').catch((error) => error)).code];
+        }"""
+    )
+    assert found == ["worker-died"] * 4
+
+
+def test_close_ends_the_calls_under_way_and_all_later_ones(faulty: Page, serve_site: Serve) -> None:
+    opened_on(faulty, serve_site())
+    act = "(async () => { const call = insitu.embed(Array(400).fill('word '.repeat(200))); insitu.close(); await call; })()"
+    assert caught(faulty, act)[1] == "closed"
+    assert caught(faulty, "insitu.search('cats')")[1] == "closed"
+
+
+def test_a_second_visit_takes_its_files_from_indexeddb(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    first = opened_on(page, served)
+    assert first["cache"] == {"works": True, "reason": "", "hits": 0, "misses": first["cache"]["misses"]}
+    page.wait_for_function("async () => (await insitu.stats()).pending === 0")
+    page.wait_for_timeout(300)
+    served.asked.clear()
+    second = opened_on(page, served)
+    assert second["cache"]["hits"] >= 6 and second["cache"]["misses"] == 0
+    kept = [path for path in served.asked if path.endswith((".bin", ".onnx")) or "/index/" in path]
+    assert kept == []
+
+
+def test_files_that_no_index_names_any_more_are_dropped(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    opened_on(page, served)
+    name = "insitu " + served.address + "insitu/index.json"
+    run = """async ([name, put]) => {
+        const db = await new Promise((done) => { indexedDB.open(name).onsuccess = (event) => done(event.target.result); });
+        const store = db.transaction('files', 'readwrite').objectStore('files');
+        if (put) store.put(new ArrayBuffer(8), 'stale');
+        const keys = await new Promise((done) => { store.getAllKeys().onsuccess = (event) => done(event.target.result); });
+        db.close();
+        return keys;
+    }"""
+    page.wait_for_timeout(500)
+    assert "stale" in page.evaluate(run, [name, True])
+    opened_on(page, served)
+    page.wait_for_timeout(1000)
+    keys = page.evaluate(run, [name, False])
+    assert "stale" not in keys and len(keys) >= 6
+
+
+def test_without_indexeddb_the_page_goes_on_and_says_why(page: Page, serve_site: Serve, site: Path) -> None:
+    broken = (
+        b"Object.defineProperty(self, 'indexedDB', { get() { throw new DOMException('denied', 'SecurityError'); } });"
+    )
+    worker = (site / "insitu/worker.js").read_bytes()
+    stats = opened_on(page, serve_site(instead={"/insitu/worker.js": broken + worker}))
+    assert not stats["cache"]["works"] and "denied" in stats["cache"]["reason"]
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+
+
+def test_on_a_full_disk_the_page_goes_on_and_says_why(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    page.goto(served.address + "empty.html")
+    tools = page.context.new_cdp_session(page)
+    tools.send("Storage.overrideQuotaForOrigin", {"origin": served.address.rstrip("/"), "quotaSize": 100_000})
+    page.evaluate(OPEN)
+    page.wait_for_function("async () => (await insitu.stats()).pending === 0")
+    stats = page.evaluate("insitu.stats()")
+    assert not stats["cache"]["works"] and "Quota" in stats["cache"]["reason"]
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+
+
+def entry(site: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((site / "insitu/index.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("kind", ["vectors", "pages"])
+def test_a_tampered_shard_is_refused(faulty: Page, serve_site: Serve, site: Path, kind: str) -> None:
+    manifest = entry(site)
+    ref = manifest["pages"] if kind == "pages" else manifest["shards"][0]["vectors"]
+    data = bytearray((site / "insitu" / ref["file"]).read_bytes())
+    data[5] ^= 1
+    faulty.goto(serve_site(instead={"/insitu/" + ref["file"]: bytes(data)}).address + "empty.html")
+    found = caught(faulty, OPENING)
+    assert found[1] == "index-corrupt" and ref["file"] in found[2]
+
+
+def test_a_cut_file_is_refused_whatever_it_is(faulty: Page, serve_site: Serve, site: Path, model_url: str) -> None:
+    path = model_url.replace("model.lock.json", "rows.int8.bin")
+    cut = (site / path.lstrip("/")).read_bytes()[:-100]
+    faulty.goto(serve_site(instead={path: cut}).address + "empty.html")
+    assert caught(faulty, OPENING)[1] == "model-corrupt"
+
+
+def test_a_tampered_text_is_refused_when_it_is_needed(faulty: Page, serve_site: Serve, site: Path) -> None:
+    ref = entry(site)["texts"][0]
+    path = "/insitu/" + ref["file"]
+    data = (site / path.lstrip("/")).read_bytes().replace(b"cat", b"dog")
+    opened_on(faulty, serve_site(instead={path: data}))
+    assert caught(faulty, "insitu.search('cats')")[1] == "index-corrupt"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"version": 99}, "index-version"),
+        ({"format": "another"}, "index-corrupt"),
+        ({"space": "another:int8:128:0:0"}, "space-mismatch"),
+        ({"count": 1}, "index-corrupt"),
+        (None, "index-corrupt"),
+    ],
+)
+def test_another_index_is_refused_by_its_name(
+    faulty: Page, serve_site: Serve, site: Path, change: Any, code: str
+) -> None:
+    body = b'{"cut": ' if change is None else json.dumps(entry(site) | change).encode()
+    faulty.goto(serve_site(instead={"/insitu/index.json": body}).address + "empty.html")
+    found = caught(faulty, OPENING)
+    assert found[1] == code, found
