@@ -333,25 +333,24 @@ SETUP = (venv, python_packages, npm_packages, chromium, page_wheels, wheel, web,
 # --- commands ----------------------------------------------------------------------------------------------------
 
 
-def check() -> None:
+def check(_: Sequence[str] = ()) -> int:
     make(python_packages, npm_packages, wheel)
-    sources = [path for path in ("py", "tests", "docs", "web/insitu_web", "build.py") if (ROOT / path).exists()]
-    command([BIN / "ruff", "check", *sources])
-    say("  ruff check: clean")
-    command([BIN / "ruff", "format", "--check", *sources])
-    say("  ruff format: clean")
-    command([BIN / "mypy"])
-    say("  mypy --strict: clean")
-    command(["npm", "run", "check"])
-    say("  tsc --strict and prettier: clean")
-    command([PYTHON, "-m", "pytest", "-q", ROOT / "tests/test_house.py"])
-    say("  house rules and versions: kept")
+    sources = [ROOT / name for name in ("py", "tests", "docs", "web/insitu_web", "build.py")]
+    tools: dict[str, list[str | Path]] = {
+        "ruff check": [BIN / "ruff", "check", *sources],
+        "ruff format": [BIN / "ruff", "format", "--check", *sources],
+        "mypy --strict": [BIN / "mypy"],
+        "tsc --strict, prettier": ["npm", "run", "check"],
+        "house rules, versions": [PYTHON, "-m", "pytest", "-q", ROOT / "tests/test_house.py"],
+    }
+    for name, words in tools.items():
+        command(words)
+        say(f"  {name}: clean")
     size = WHEEL.stat().st_size
     if size >= 150_000:
-        raise Failed(
-            f"{WHEEL.name} has {size:,} bytes; it must stay under 150,000. See what is in it: unzip -lv {WHEEL}"
-        )
+        raise Failed(f"{WHEEL} has {size:,} bytes; it must stay under 150,000. What is in it: unzip -lv {WHEEL}")
     say(f"  wheel insitu: {size:,} bytes (limit 150,000)")
+    return 0
 
 
 def test(extra: Sequence[str]) -> int:
@@ -391,11 +390,6 @@ def built(*steps: Callable[[], Step]) -> Callable[[Sequence[str]], int]:
     return run
 
 
-def checked(_: Sequence[str]) -> int:
-    check()
-    return 0
-
-
 def bench(extra: Sequence[str]) -> int:
     make(*SETUP)
     return show([PYTHON, ROOT / "tests/bench/run.py", *extra])
@@ -409,7 +403,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "web": built(web_wheel),
     "docs": built(site),
     "serve": serve,
-    "check": checked,
+    "check": check,
     "bench": bench,
     "clean": clean,
 }

@@ -1,4 +1,4 @@
-"""Takes docs/screenshot.png of the demo's search page: python docs/screenshot.py ADDRESS (while `build.py demo` runs)."""
+"""Takes docs/screenshot.png of the search page, while `build.py demo` runs: python docs/screenshot.py ADDRESS."""
 
 from __future__ import annotations
 

