@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,9 @@ from insitu.model import head
 from insitu.model.graph import MICROSOFT, Graph, TensorProto
 from insitu.model.linear import linear, linear_after_gelu
 from insitu.model.quantise import Float
+
+# The property of the ONNX file that tells the page's encoder kernel what the named initializers make up.
+ENCODER = "insitu.encoder"
 
 Tensors = Mapping[str, Float]
 
@@ -36,20 +40,13 @@ def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, m
             raise ModelCorrupt(f"model.safetensors: {name} should have shape {shape}, found {found}.")
         return tensors[name]
 
-    def constant(name: str, *shape: int) -> str:
-        return graph.constant(tensor(name, *shape), name)
+    def norm(source: str, name: str) -> tuple[str, str]:
+        weight, bias = tensor(f"{source}.weight", size), tensor(f"{source}.bias", size)
+        return graph.weight(weight, f"{name}.weight"), graph.weight(bias, f"{name}.bias")
 
-    def add_norm(x: str, residual: str, bias: Float, norm: str) -> str:
-        return graph.add(
-            "SkipLayerNormalization",
-            x,
-            residual,
-            constant(f"{norm}.weight", size),
-            constant(f"{norm}.bias", size),
-            graph.constant(bias, "bias"),
-            domain=MICROSOFT,
-            epsilon=epsilon,
-        )
+    def add_norm(x: str, residual: str, bias: str, norms: tuple[str, str]) -> str:
+        fused = [x, residual, *norms, bias]
+        return graph.add("SkipLayerNormalization", *fused, domain=MICROSOFT, epsilon=epsilon)
 
     graph.input("rows", TensorProto.INT8, [head.BATCH, "tokens", size])
     graph.input("row_scales", TensorProto.FLOAT, [head.BATCH, "tokens", 1])
@@ -62,35 +59,34 @@ def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, m
     types = tensor("embeddings.token_type_embeddings.weight", int(config["type_vocab_size"]), size)
     places = tensor("embeddings.position_embeddings.weight", int(config["max_position_embeddings"]), size)
     places = np.ascontiguousarray(places[:max_tokens] + types[0])
-    places_now = graph.add("Slice", graph.constant(places, "positions"), graph.ints(0), count, graph.ints(0))
-    x = graph.add(
-        "LayerNormalization",
-        graph.add("Add", words, places_now),
-        constant("embeddings.LayerNorm.weight", size),
-        constant("embeddings.LayerNorm.bias", size),
-        axis=-1,
-        epsilon=epsilon,
-    )
+    places_now = graph.add("Slice", graph.weight(places, "positions"), graph.ints(0), count, graph.ints(0))
+    summed = graph.add("Add", words, places_now)
+    x = graph.add("LayerNormalization", summed, *norm("embeddings.LayerNorm", "norm"), axis=-1, epsilon=epsilon)
     inner = int(config["intermediate_size"])
     for layer in range(layers):
-        prefix = f"encoder.layer.{layer}"
-        parts = [f"{prefix}.attention.self.{part}" for part in ("query", "key", "value")]
+        source, name = f"encoder.layer.{layer}", f"layer.{layer}"
+        parts = [f"{source}.attention.self.{part}" for part in ("query", "key", "value")]
         weights = np.concatenate([tensor(f"{part}.weight", size, size).T for part in parts], axis=1)
         biases = np.concatenate([tensor(f"{part}.bias", size) for part in parts])
-        q, k, v = graph.add_many("Split", linear(graph, x, weights), graph.ints(size, size, size), outputs=3, axis=-1)
-        mixed = graph.add(
-            "MultiHeadAttention", q, k, v, graph.constant(biases), "lengths", domain=MICROSOFT, num_heads=heads
-        )
-        out = f"{prefix}.attention.output"
-        mixed = linear(graph, mixed, tensor(f"{out}.dense.weight", size, size).T)
-        x = add_norm(mixed, x, tensor(f"{out}.dense.bias", size), f"{out}.LayerNorm")
-        up = linear(graph, x, tensor(f"{prefix}.intermediate.dense.weight", inner, size).T)
+        sides = linear(graph, x, weights, f"{name}.qkv")
+        q, k, v = graph.add_many("Split", sides, graph.ints(size, size, size), outputs=3, axis=-1)
+        bias = graph.weight(biases, f"{name}.qkv.bias")
+        mixed = graph.add("MultiHeadAttention", q, k, v, bias, "lengths", domain=MICROSOFT, num_heads=heads)
+        dense = f"{source}.attention.output"
+        mixed = linear(graph, mixed, tensor(f"{dense}.dense.weight", size, size).T, f"{name}.out")
+        bias = graph.weight(tensor(f"{dense}.dense.bias", size), f"{name}.out.bias")
+        x = add_norm(mixed, x, bias, norm(f"{dense}.LayerNorm", f"{name}.out.norm"))
+        dense = f"{source}.intermediate"
+        up = linear(graph, x, tensor(f"{dense}.dense.weight", inner, size).T, f"{name}.up")
+        bias = graph.weight(tensor(f"{dense}.dense.bias", inner), f"{name}.up.bias")
         # FastGelu is the tanh form (Hendrycks & Gimpel, 2016, arXiv:1606.08415): a third cheaper here than erf, and
         # the int8 codes of its result hide the difference (at most 0.0005).
-        up = graph.add("FastGelu", up, constant(f"{prefix}.intermediate.dense.bias", inner), domain=MICROSOFT)
-        out = f"{prefix}.output"
-        down, shift = linear_after_gelu(graph, up, tensor(f"{out}.dense.weight", size, inner).T)
-        x = add_norm(down, x, tensor(f"{out}.dense.bias", size) + shift, f"{out}.LayerNorm")
+        up = graph.add("FastGelu", up, bias, domain=MICROSOFT)
+        dense = f"{source}.output"
+        down, shift = linear_after_gelu(graph, up, tensor(f"{dense}.dense.weight", size, inner).T, f"{name}.down")
+        bias = graph.weight(tensor(f"{dense}.dense.bias", size) + shift, f"{name}.down.bias")
+        x = add_norm(down, x, bias, norm(f"{dense}.LayerNorm", f"{name}.down.norm"))
     pooled = head.mean_pool(graph, x, head.token_mask(graph, count))
     head.finish(graph, pooled, rotation, size)
-    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out")
+    shape = {"kind": "bert", "version": 1, "layers": layers, "heads": heads, "inner": inner, "epsilon": epsilon}
+    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out", {ENCODER: json.dumps(shape)})

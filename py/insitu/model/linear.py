@@ -22,17 +22,19 @@ TINY = 1e-9
 GELU_FLOOR = 0.1701
 
 
-def linear(graph: Graph, x: str, weight: Float) -> str:
+def linear(graph: Graph, x: str, weight: Float, name: str) -> str:
     """`x @ weight` (K x N, float32) with int8 weights, one scale per column, and per-token uint8 activations.
+
+    The weights become the initializers `<name>.weight` and `<name>.scale`.
 
     x ~ (codes - 128) / 127 * (the token's largest absolute value). Div and QuantizeLinear with a constant scale:
     both have vector kernels in WASM, Round and Cast do not.
     """
     largest = graph.add("Max", graph.add("ReduceMax", graph.add("Abs", x), axes=[-1], keepdims=1), graph.floats(TINY))
-    return _product(graph, graph.add("Div", x, largest), largest, weight, 127, ZERO_POINT)[0]
+    return _product(graph, graph.add("Div", x, largest), largest, weight, name, 127, ZERO_POINT)[0]
 
 
-def linear_after_gelu(graph: Graph, x: str, weight: Float) -> tuple[str, Float]:
+def linear_after_gelu(graph: Graph, x: str, weight: Float, name: str) -> tuple[str, Float]:
     """(`x @ weight` less a constant, that constant (N,) float32), for an x that GELU made.
 
     Such an x is nearly one-sided. Shifted by GELU's least value it is never negative and uses all 256 codes instead of
@@ -40,12 +42,12 @@ def linear_after_gelu(graph: Graph, x: str, weight: Float) -> tuple[str, Float]:
     """
     shifted = graph.add("Add", x, graph.floats(GELU_FLOOR))
     largest = graph.add("ReduceMax", shifted, axes=[-1], keepdims=1)
-    product, rounded = _product(graph, graph.add("Div", shifted, largest), largest, weight, 255, 0)
+    product, rounded = _product(graph, graph.add("Div", shifted, largest), largest, weight, name, 255, 0)
     return product, (-GELU_FLOOR * rounded.sum(axis=0)).astype(np.float32)
 
 
 def _product(
-    graph: Graph, unit: str, largest: str, weight: Float, levels: int, zero_point: int
+    graph: Graph, unit: str, largest: str, weight: Float, name: str, levels: int, zero_point: int
 ) -> tuple[str, Float]:
     """(`unit * largest @ weight`, the weight as its codes have it), `unit` within -1..1 or 0..1."""
     codes, scales = quantise_columns(weight)
@@ -53,9 +55,9 @@ def _product(
     product = graph.add(
         "MatMulIntegerToFloat",
         graph.add("QuantizeLinear", unit, step, zero),
-        graph.constant(codes, "weight"),
+        graph.weight(codes, f"{name}.weight"),
         step,
-        graph.constant(scales, "weight_scale"),
+        graph.weight(scales, f"{name}.scale"),
         zero,
         graph.constant(np.array(0, np.int8)),
         domain=MICROSOFT,
