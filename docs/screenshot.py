@@ -9,7 +9,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect, sync_playwright
 
-QUESTION = "does anything I type get sent somewhere?"
+QUESTION = "my host cannot set headers, will it still work?"
 
 
 def main(address: str) -> None:
