@@ -6,6 +6,7 @@ import codecs
 import time
 
 import pytest
+
 from insitu.errors import WrongEncoding
 from insitu.text.html import read_page
 from insitu.text.page import Page, Section
@@ -162,7 +163,10 @@ def test_a_page_that_asks_not_to_be_indexed_has_no_sections() -> None:
         (codecs.BOM_UTF16_LE + "<p>Grüße</p>".encode("utf-16-le"), "UTF-16"),
         (codecs.BOM_UTF16_BE + "<p>Grüße</p>".encode("utf-16-be"), "UTF-16, big end first"),
         ('<meta charset="iso-8859-1"><p>Grüße</p>'.encode("latin-1"), "Latin 1"),
-        ('<meta http-equiv="Content-Type" content="text/html; charset=windows-1252"><p>Grüße</p>'.encode("cp1252"), "old"),
+        (
+            '<meta http-equiv="Content-Type" content="text/html; charset=windows-1252"><p>Grüße</p>'.encode("cp1252"),
+            "old",
+        ),
         ('<meta charset="utf-16"><p>Grüße</p>'.encode(), "a meta that cannot be true"),
     ],
 )

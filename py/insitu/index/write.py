@@ -109,10 +109,10 @@ def writing(where: Path) -> Iterator[None]:
         path = error.filename or where
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DiskFull(
-                f"No space left while writing {path}. What was there before is whole. Make room and try again."
+                f"No space left while writing {path}. The index that is there is whole. Make room and try again."
             ) from error
         raise WriteFailed(
-            f"{path} cannot be written ({error.strerror or error}). What was there before is whole. "
+            f"{path} cannot be written ({error.strerror or error}). The index that is there is whole. "
             "Choose another folder with --out, or correct its permissions."
         ) from error
 
