@@ -33,10 +33,9 @@ def squeezed(texts: Sequence[str]) -> str:
     return "".join("".join(texts).split())
 
 
-paragraphs = st.lists(
-    st.text(alphabet=st.one_of(st.sampled_from("ab. \n。!\té日?\u3000"), st.characters(codec="utf-8")), max_size=300),
-    max_size=6,
-).map("\n\n".join)
+letters = st.one_of(st.sampled_from("ab. \n。!\té日?\u3000"), st.characters(codec="utf-8"))
+paragraphs = st.lists(st.text(letters, max_size=300), max_size=6).map("\n\n".join)
+words = st.lists(st.text("abcdefg", min_size=1, max_size=12), min_size=1, max_size=300)
 
 
 @settings(max_examples=200, deadline=None)
@@ -51,10 +50,7 @@ def test_the_chunks_joined_are_the_text(text: str, target: int) -> None:
 
 
 @settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.text(alphabet="abcdefg", min_size=1, max_size=12), min_size=1, max_size=300),
-    st.sampled_from([" ", "\n", ". ", "\n\n"]),
-)
+@given(words, st.sampled_from([" ", "\n", ". ", "\n\n"]))
 def test_no_chunk_is_longer_than_the_target(words: list[str], gap: str) -> None:
     chunks = cut(Section("", "", gap.join(words), 0))
     assert max(weights(chunks)) <= TARGET
@@ -78,9 +74,7 @@ def test_a_cut_falls_between_paragraphs_before_it_falls_between_sentences() -> N
 def test_sentences_of_many_scripts_stay_whole(sentence: str) -> None:
     for chunk in cut(Section("", "", sentence * 60, 0)):
         assert chunk.text.endswith(sentence.strip())
-        assert squeezed([chunk.text]) == squeezed([sentence]) * (
-            len(squeezed([chunk.text])) // len(squeezed([sentence]))
-        )
+        assert set(squeezed([chunk.text]).split(squeezed([sentence]))) == {""}
 
 
 def test_headings_stand_in_the_trail_of_what_they_hold() -> None:

@@ -162,8 +162,9 @@ def test_a_damaged_file_under_a_right_name_is_written_again(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("number", "kind"), [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, WriteFailed), (errno.EIO, WriteFailed)]
-)  # fmt: skip
+    ("number", "kind"),
+    [(errno.ENOSPC, DiskFull), (errno.EDQUOT, DiskFull), (errno.EACCES, WriteFailed), (errno.EIO, WriteFailed)],
+)
 @pytest.mark.parametrize("at", range(4))
 def test_a_failed_write_leaves_the_old_index_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type[InsituError], at: int

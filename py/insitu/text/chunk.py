@@ -65,8 +65,9 @@ class _Span:
 _LEVELS = (
     re.compile(r"\n\n+"),
     re.compile(r"\n"),
-    # Latin and its kin need a space after the mark, the others do not; closing quotes and brackets stay with it.
-    re.compile(r"""[.!?…]+["'”’»)\]]*\s+|[。！？｡．]+[」』）】”’]*\s*|[।॥؟۔።၊။។]+\s*"""),
+    # Latin and its kin need a space after the mark, the others do not; closing quotes and brackets stay with it. The
+    # look back lets a run of marks be tried once and not from each of them: a million dots take no longer than letters.
+    re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+\s+|[。！？｡．]+[」』）】”’]*\s*|[।॥؟۔።၊။។]+\s*"""),
 )
 _WORD = re.compile(r"\S+\s*|\s+")
 
