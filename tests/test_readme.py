@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route, expect
 
 from conftest import ROOT
 
@@ -122,3 +122,25 @@ def test_scripts_run_in_the_page(block: Block, indexed: Path, serve: Callable[[P
     for text in expected:
         assert text in printed
     assert printed
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("isolated", [True, False])
+def test_the_page_works_under_the_policy_of_the_documentation(
+    isolated: bool, indexed: Path, serve: Callable[[Path], str], page: Page
+) -> None:
+    """And without the two Cross-Origin headers, as on hosts that send none."""
+    text = (ROOT / "docs/offline.md").read_text("utf-8")
+    policy = re.findall(r"^    Content-Security-Policy: (.*)$", text, re.M)[0]
+
+    def as_the_host_sends(route: Route) -> None:
+        response = route.fetch()
+        headers = {"content-security-policy": policy} | response.headers
+        if not isolated:
+            headers = {name: value for name, value in headers.items() if not name.startswith("cross-origin-")}
+        route.fulfill(response=response, headers=headers)
+
+    page.context.route("**/*", as_the_host_sends)
+    page.goto(serve(indexed / "site") + "insitu/search.html?q=can+I+send+it+back")
+    expect(page.get_by_role("link").first).to_have_text("Returns", timeout=120_000)
+    assert page.evaluate("crossOriginIsolated") is isolated
