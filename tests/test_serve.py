@@ -37,7 +37,15 @@ class Client:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     base = tmp_path_factory.mktemp("serve")
     root = base / "site"
-    files = ("index.html", "sub/index.html", "empty/x.txt", "a b.html", SHARD, MODEL, "insitu/index.json")
+    files: tuple[str, ...] = (
+        "index.html",
+        "sub/index.html",
+        "empty/x.txt",
+        "a b.html",
+        SHARD,
+        MODEL,
+        "insitu/index.json",
+    )
     files += ("x.mjs", "x.js", "x.wasm", "x.json", "x.bin", "x.css", "x.onnx", "x.whl", "x.unknown", "zero.bin")
     for name in files:
         path = root / name
