@@ -12,7 +12,7 @@ from insitu.embedder import Embedder
 from insitu.runtime.native import NativeRuntime
 
 # Measured: see models/minilm-l6/README.md. float32 sentence-transformers gives 0.940 at 384.
-LEAST = {384: 0.93, 256: 0.93, 128: 0.91, 64: 0.87}
+LEAST = {384: 0.93, 256: 0.93, 128: 0.91, 64: 0.86}
 
 
 @pytest.fixture(scope="module")
