@@ -67,6 +67,12 @@ def test_a_cut_falls_between_paragraphs_before_it_falls_between_sentences() -> N
     assert [chunk.text for chunk in cut(Section("", "", f"{first}\n\n{second}", 0))] == [first.strip(), second.strip()]
 
 
+def test_code_stays_with_the_sentence_that_announces_it() -> None:
+    before, lead, code = "One two three four. " * 2, "It is used so:", "call(it)\n" * 3  # 10, 5 and 12 tokens
+    told = [chunk.text for chunk in cut(Section("", "", f"{before}\n\n{lead}\n\n{code}", 0))]
+    assert told == [before.strip(), f"{lead}\n\n{code}".strip()]
+
+
 @pytest.mark.parametrize(
     "sentence",
     ["これは文です。", "這是一個句子！", "यह एक वाक्य है।", "هل هذا سؤال؟ ", "Ist das ein Satz? ", "«C’est fini.» "],

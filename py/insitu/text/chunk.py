@@ -84,7 +84,8 @@ async def chunk_page(page: Page, count: CountTokens, *, target: int = TARGET_TOK
             trail.append((section.level, section.heading))
         names = tuple(heading for _, heading in trail)
         if section.text:
-            chunks += [Chunk(names, section.anchor, text) for text in _pack(section.text, spans[number], target)]
+            glued = _glue(section.text, spans[number], target)
+            chunks += [Chunk(names, section.anchor, text) for text in _pack(section.text, glued, target)]
         elif section.heading and not _goes_on(page.sections, number):
             chunks.append(Chunk(names, section.anchor, section.heading))  # an entry without a word said about it
     return chunks
@@ -94,6 +95,18 @@ def _goes_on(sections: Sequence[Section], number: int) -> bool:
     """Whether a heading without text is told by the sections below it, in whose trail it stands."""
     following = sections[number + 1] if number + 1 < len(sections) else None
     return following is not None and following.level > sections[number].level
+
+
+def _glue(text: str, spans: Sequence[_Span], target: int) -> list[_Span]:
+    """A span that ends with a colon, and the one that it announces (code, a list, a table), become one if it fits."""
+    glued: list[_Span] = []
+    for span in spans:
+        last = glued[-1] if glued else None
+        if last and last.weight + span.weight <= target and text[last.start : last.end].rstrip().endswith((":", "：")):
+            glued[-1] = _Span(last.start, span.end, last.weight + span.weight)
+        else:
+            glued.append(span)
+    return glued
 
 
 def _pack(text: str, spans: Sequence[_Span], target: int) -> list[str]:
