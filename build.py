@@ -258,7 +258,7 @@ def python_docs() -> Step:
 
 
 def page_wheels() -> Step:
-    """The wheels from the Python package index that the page itself loads: served from our own origin."""
+    """What the page itself loads from the Python package index: served from our own origin."""
 
     def run() -> None:
         shutil.rmtree(PAGE_WHEELS, ignore_errors=True)

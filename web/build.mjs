@@ -1,6 +1,6 @@
 // Build web/dist: the page's scripts and everything that they load, so that nothing comes from another origin.
 //
-//   INSITU_WHEEL=dist/insitu-….whl MICROPIP_WHEEL=….whl PACKAGING_WHEEL=….whl npm run build
+//   INSITU_WHEEL=dist/insitu-….whl MICROPIP_WHEEL=….whl npm run build
 
 import { execFileSync } from "node:child_process";
 import {
@@ -21,7 +21,7 @@ const web = dirname(fileURLToPath(import.meta.url));
 const modules = join(web, "..", "node_modules");
 const dist = process.env.INSITU_WEB_DIST ?? join(web, "dist");
 
-const wheels = ["MICROPIP_WHEEL", "PACKAGING_WHEEL", "INSITU_WHEEL"].map((name) => {
+const wheels = ["MICROPIP_WHEEL", "INSITU_WHEEL"].map((name) => {
   const path = process.env[name];
   if (path && existsSync(path)) return path;
   console.error(`${name} must be the path of a wheel, not ${path ?? "empty"}. Build all at once: python3 build.py web`);
@@ -64,9 +64,9 @@ copy(join(web, "licences"), "licences", readdirSync(join(web, "licences")));
 writeTypes();
 
 const lock = JSON.parse(readFileSync(join(modules, "pyodide/pyodide-lock.json"), "utf8"));
-const [micropip, packaging, insitu] = wheels.map((wheel) => basename(wheel));
+const [micropip, insitu] = wheels.map((wheel) => basename(wheel));
 const assets = {
-  wheels: { micropip: [micropip, packaging], insitu },
+  wheels: { micropip: [micropip], insitu },
   lock: lock.info,
   bytes: { python: size("pyodide") + size("wheels"), engine: size("ort") },
 };
