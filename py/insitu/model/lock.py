@@ -75,7 +75,7 @@ class ModelLock:
             kind, version = data.pop("format"), data.pop("version")
             if kind != FORMAT or version != VERSION:
                 raise ModelCorrupt(
-                    f"model.lock.json is {kind!r} version {version!r}; this release reads {FORMAT!r} version {VERSION}. "
+                    f"model.lock.json is {kind!r} version {version!r}; this release reads {FORMAT!r} {VERSION}. "
                     "Export the model again: insitu models export NAME."
                 )
             for key in ("graph", "rows", "tokenizer"):

@@ -52,7 +52,7 @@ class Manifest:
     sources: tuple[Source, ...]
     files: tuple[FileRef, ...]
     rotation: FileRef | None = None
-    folder: Traversable = field(default=Path("."), compare=False)
+    folder: Traversable = field(default=Path(), compare=False)
 
     def check_variant(self, variant: str) -> str:
         if variant not in self.variants:

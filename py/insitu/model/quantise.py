@@ -10,7 +10,7 @@ Int8 = NDArray[np.int8]
 
 
 def quantise_rows(matrix: Float) -> tuple[Int8, Float]:
-    """Symmetric int8, one scale per row: `matrix ~ codes * scales[:, None]`, codes -127..127. A zero row has scale 0."""
+    """Symmetric int8, one scale per row: `matrix ~ codes * scales[:, None]`, codes -127..127. Zero rows: scale 0."""
     scales = np.abs(matrix).max(axis=1) / np.float32(127)
     safe = np.where(scales > 0, scales, np.float32(1))
     codes = np.clip(np.rint(matrix / safe[:, None]), -127, 127).astype(np.int8)

@@ -71,7 +71,9 @@ class NativeCodes:
 class NativeRuntime:
     """One exported model, opened with onnxruntime on the CPU. See `insitu.runtime.Runtime`."""
 
-    def __init__(self, lock: ModelLock, session: Any, tokenizer: Any, rows: Int8, scales: Float, index_dir: Path | None):
+    def __init__(
+        self, lock: ModelLock, session: Any, tokenizer: Any, rows: Int8, scales: Float, index_dir: Path | None
+    ):
         self.lock = lock
         self.index_dir = index_dir
         self._session = session
@@ -129,7 +131,9 @@ class NativeRuntime:
         outputs = await asyncio.to_thread(self._run, tokens, block.dim)
         vectors, codes, scales, full_codes, full_scales = outputs
         if not np.isfinite(vectors).all():
-            raise NotANumber("The model gave values that are no numbers on the CPU. Its file may be damaged: export again.")
+            raise NotANumber(
+                "The model gave values that are no numbers on the CPU. Its file may be damaged: export again."
+            )
         where = list(positions)
         block.array[where] = vectors
         block.code_array[where] = codes
@@ -162,7 +166,9 @@ class NativeRuntime:
         except OSError as error:
             raise IndexCorrupt(f"{path} cannot be read ({error.strerror}). Index the site again.") from error
         if len(data) != ref.bytes or hashlib.sha256(data).hexdigest() != ref.sha256:
-            raise IndexCorrupt(f"{path} is not the file that was indexed: it is cut or was altered. Index the site again.")
+            raise IndexCorrupt(
+                f"{path} is not the file that was indexed: it is cut or was altered. Index the site again."
+            )
         return data
 
     async def load_codes(self, refs: Sequence[FileRef], dim: int) -> NativeCodes:
