@@ -20,8 +20,8 @@ from insitu.index.search import Hit, Index
 from insitu.runtime.native import NativeRuntime
 from insitu.site import index_site
 
-# Measured 2026-11: see models/minilm-l6/README.md. Below these something is broken, not merely otherwise.
-NDCG_AT_10, RECALL_AT_5, FOUND_AT_5 = 0.0, 0.0, 0.0
+# Provisional: on a fifth of the chunks, vectors alone gave 0.57, 0.54 and 0.79. Raise them after a full run.
+NDCG_AT_10, RECALL_AT_5, FOUND_AT_5 = 0.40, 0.40, 0.65
 MUST = (
     "how do I run several tasks at the same time",
     "remove duplicates while keeping the order",
