@@ -17,8 +17,9 @@ from insitu.runtime import Codes, Runtime
 # How many of the scan are rescored at full size: the true best ten are among the best fifty of 128 components nearly
 # always, and fifty products cost nothing. See DESIGN.md, "Search".
 RESCORE_LEAST, RESCORE_PER_HIT = 50, 5
-# Hits of one page before other pages had their turn: ten answers should be ten places to look.
-HITS_PER_PAGE = 1
+# Ten answers should be ten places to look: chunks of one section are one place, and a long page of reference, where the
+# second section is often the one meant, gets two before other pages had their turn.
+HITS_PER_PAGE = 2
 
 T = TypeVar("T")
 
@@ -72,7 +73,8 @@ class Index:
         )
 
     async def search(self, query: str, k: int = 10) -> list[Hit]:
-        """The `k` best passages, best first: one of each page, then further ones of the pages if there are too few.
+        """The `k` best passages, best first: at most two of a page, of different sections; if that makes too few
+        (a site of few pages), further ones follow.
 
         Raises `EmptyQuery`, `InvalidArgument`, and `IndexCorrupt` if a file that is read now is not the one indexed.
         """
@@ -91,10 +93,16 @@ class Index:
         best = await self._runtime.scan(query.block, self._codes, wanted)
         if self._rescores:
             best = await self._rescore(query, [position for position, _ in best])
-        chosen = group([(position, self.pages.of(position)) for position, _ in best], k)
-        scores = dict(best)
-        chunks = await asyncio.gather(*(self._chunk(position) for position in chosen))
-        return [self._hit(chunk, scores[position]) for position, chunk in zip(chosen, chunks, strict=True)]
+        chosen: list[int] = []
+        chunks: list[ChunkEntry] = []
+        # Most often the first candidates hold enough places; the texts of all are read only where they do not.
+        for reach in (2 * k, len(best)):
+            chunks = await asyncio.gather(*(self._chunk(position) for position, _ in best[:reach]))
+            chosen, rest = group([(chunk.page, chunk.anchor) for chunk in chunks])
+            if len(chosen) >= k or reach >= len(best):
+                chosen = (chosen + rest)[:k]
+                break
+        return [self._hit(chunks[rank], best[rank][1]) for rank in chosen]
 
     async def _rescore(self, query: Embeddings, positions: Sequence[int]) -> list[tuple[int, float]]:
         """(position, cosine at full size), best first. Reads only the shards that hold one of `positions`."""
@@ -128,19 +136,22 @@ class Index:
         return Hit(url, page.title, chunk.heading, chunk.text, score)
 
 
-def group(found: Sequence[tuple[int, int]], k: int) -> list[int]:
-    """`k` positions of `found`, (position, page) best first.
+def group(places: Sequence[tuple[int, str]]) -> tuple[list[int], list[int]]:
+    """Which of the candidates to show first, and the others; both as ranks, in order.
 
-    Pages are taken in the order of their best; each gives `HITS_PER_PAGE`. If that makes fewer than `k` (a site of few
-    pages), the rest follows, best first.
+    `places`: (page, anchor) of each candidate, best first. A page gives at most `HITS_PER_PAGE`, of different anchors.
     """
     chosen: list[int] = []
     rest: list[int] = []
-    taken: dict[int, int] = {}
-    for position, page in found:
-        taken[page] = taken.get(page, 0) + 1
-        (chosen if taken[page] <= HITS_PER_PAGE else rest).append(position)
-    return (chosen + rest)[:k]
+    taken: dict[int, set[str]] = {}
+    for rank, (page, anchor) in enumerate(places):
+        anchors = taken.setdefault(page, set())
+        if len(anchors) < HITS_PER_PAGE and anchor not in anchors:
+            anchors.add(anchor)
+            chosen.append(rank)
+        else:
+            rest.append(rank)
+    return chosen, rest
 
 
 def _run_of(runs: Sequence[Shard | Texts], position: int) -> int:
