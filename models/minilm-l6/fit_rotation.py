@@ -197,10 +197,7 @@ def main() -> None:
         record.append({"kind": kind, "weight": float(weight or 1), "texts": len(texts), "sha256": digest})
         print(json.dumps(record[-1]))
         kept = args.keep / f"{digest[:16]}.npy" if args.keep else None
-        if kept is not None and kept.exists():
-            vectors = np.load(kept)
-        else:
-            vectors = embed(args.model, texts)
+        vectors = np.load(kept) if kept is not None and kept.exists() else embed(args.model, texts)
         if kept is not None:
             np.save(kept, vectors)
         parts.append((vectors, float(weight or 1)))
