@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +14,6 @@ from insitu.model.graph import MICROSOFT, Graph, TensorProto
 from insitu.model.linear import linear, linear_after_gelu
 from insitu.model.quantise import Float
 
-# The property of the ONNX file that tells the page's encoder kernel what the named initializers make up.
-ENCODER = "insitu.encoder"
-
 Tensors = Mapping[str, Float]
 
 
@@ -26,8 +22,17 @@ def table(tensors: Tensors) -> Float:
     return tensors["embeddings.word_embeddings.weight"]
 
 
-def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, max_tokens: int) -> onnx.ModelProto:
-    """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen."""
+def build(
+    tensors: Tensors,
+    config: Mapping[str, Any],
+    rotation: Float | None,
+    smoothing: Mapping[str, Float],
+    max_tokens: int,
+) -> onnx.ModelProto:
+    """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen.
+
+    `rotation`: see `insitu.model.rotation`; `smoothing`: factors (size,) by matrix product, see `insitu.model.smoothing`.
+    """
     size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     layers, epsilon = int(config["num_hidden_layers"]), float(config["layer_norm_eps"])
     if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
@@ -68,7 +73,7 @@ def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, m
         parts = [f"{source}.attention.self.{part}" for part in ("query", "key", "value")]
         weights = np.concatenate([tensor(f"{part}.weight", size, size).T for part in parts], axis=1)
         biases = np.concatenate([tensor(f"{part}.bias", size) for part in parts])
-        sides = linear(graph, x, weights, f"{name}.qkv")
+        sides = linear(graph, x, weights, f"{name}.qkv", smoothing.get(f"{name}.qkv"))
         q, k, v = graph.add_many("Split", sides, graph.ints(size, size, size), outputs=3, axis=-1)
         bias = graph.weight(biases, f"{name}.qkv.bias")
         mixed = graph.add("MultiHeadAttention", q, k, v, bias, "lengths", domain=MICROSOFT, num_heads=heads)
@@ -77,7 +82,8 @@ def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, m
         bias = graph.weight(tensor(f"{dense}.dense.bias", size), f"{name}.out.bias")
         x = add_norm(mixed, x, bias, norm(f"{dense}.LayerNorm", f"{name}.out.norm"))
         dense = f"{source}.intermediate"
-        up = linear(graph, x, tensor(f"{dense}.dense.weight", inner, size).T, f"{name}.up")
+        widen = tensor(f"{dense}.dense.weight", inner, size).T
+        up = linear(graph, x, widen, f"{name}.up", smoothing.get(f"{name}.up"))
         bias = graph.weight(tensor(f"{dense}.dense.bias", inner), f"{name}.up.bias")
         # FastGelu is the tanh form (Hendrycks & Gimpel, 2016, arXiv:1606.08415): a third cheaper here than erf, and
         # the int8 codes of its result hide the difference (at most 0.0005).
@@ -88,5 +94,4 @@ def build(tensors: Tensors, config: Mapping[str, Any], rotation: Float | None, m
         x = add_norm(down, x, bias, norm(f"{dense}.LayerNorm", f"{name}.down.norm"))
     pooled = head.mean_pool(graph, x, head.token_mask(graph, count))
     head.finish(graph, pooled, rotation, size)
-    shape = {"kind": "bert", "version": 1, "layers": layers, "heads": heads, "inner": inner, "epsilon": epsilon}
-    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out", {ENCODER: json.dumps(shape)})
+    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out")

@@ -17,6 +17,7 @@ from insitu.model.lock import ModelLock
 from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, quantise_rows
 from insitu.model.rotation import read_rotation
+from insitu.model.smoothing import read_smoothing
 
 # Part of a space's identity: raise it when the same weights would give other vectors.
 EXPORT_VERSION = 1
@@ -72,7 +73,8 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
     rows.write_bytes(codes.tobytes() + scales.astype("<f4").tobytes())
     step("build the graph")
     graph = folder / f"transformer.{variant}.onnx"
-    model = bert.build(tensors, config, rotation, manifest.max_tokens)
+    smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
+    model = bert.build(tensors, config, rotation, smoothing, manifest.max_tokens)
     graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
@@ -134,8 +136,7 @@ def _identity(manifest: Manifest) -> str:
     """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts."""
     parts = [f"export {EXPORT_VERSION}", manifest.pooling, str(manifest.max_tokens)]
     parts += [ref.sha256 for ref in manifest.files]
-    if manifest.rotation is not None:
-        parts.append(manifest.rotation.sha256)
+    parts += [ref.sha256 for ref in (manifest.rotation, manifest.smoothing) if ref is not None]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

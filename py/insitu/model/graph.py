@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Graph:
         self._outputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
 
     def weight(self, value: Array, name: str) -> str:
-        """An initializer under exactly this name: the page's encoder kernel reads it by that."""
+        """An initializer under exactly this name, for who looks into the file."""
         self._constants.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -74,11 +74,10 @@ class Graph:
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def build(self, name: str, doc: str, metadata: Mapping[str, str]) -> onnx.ModelProto:
+    def build(self, name: str, doc: str) -> onnx.ModelProto:
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
-        helper.set_model_props(model, dict(metadata))
         return model
 
 

@@ -22,14 +22,18 @@ TINY = 1e-9
 GELU_FLOOR = 0.1701
 
 
-def linear(graph: Graph, x: str, weight: Float, name: str) -> str:
+def linear(graph: Graph, x: str, weight: Float, name: str, smoothing: Float | None = None) -> str:
     """`x @ weight` (K x N, float32) with int8 weights, one scale per column, and per-token uint8 activations.
 
-    The weights become the initializers `<name>.weight` and `<name>.scale`.
+    The weights become the initializers `<name>.weight` and `<name>.scale`. `smoothing` (K,) divides the channels of x,
+    and multiplies the weights that read them.
 
     x ~ (codes - 128) / 127 * (the token's largest absolute value). Div and QuantizeLinear with a constant scale:
     both have vector kernels in WASM, Round and Cast do not.
     """
+    if smoothing is not None:
+        x = graph.add("Mul", x, graph.weight((1 / smoothing).astype(np.float32), f"{name}.smoothing"))
+        weight = weight * smoothing[:, None]
     largest = graph.add("Max", graph.add("ReduceMax", graph.add("Abs", x), axes=[-1], keepdims=1), graph.floats(TINY))
     return _product(graph, graph.add("Div", x, largest), largest, weight, name, 127, ZERO_POINT)[0]
 

@@ -34,7 +34,8 @@ class Manifest:
     """What `models/<name>/model.json` says.
 
     `dims` are measured sizes, largest first; `max_tokens` counts special tokens; `rotation` is the file of an
-    orthonormal matrix put behind pooling (`insitu.model.rotation`), None without one.
+    orthonormal matrix put behind pooling (`insitu.model.rotation`), `smoothing` that of the factors before matrix
+    products (`insitu.model.smoothing`); None without one.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Manifest:
     sources: tuple[Source, ...]
     files: tuple[FileRef, ...]
     rotation: FileRef | None = None
+    smoothing: FileRef | None = None
     folder: Traversable = field(default=Path(), compare=False)
 
     def check_variant(self, variant: str) -> str:
@@ -96,7 +98,8 @@ def parse(text: str, folder: Traversable) -> Manifest:
             data[key] = tuple(data[key])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
         data["files"] = tuple(FileRef(**file) for file in data["files"])
-        rotation = data.pop("rotation", None)
-        return Manifest(**data, rotation=FileRef(**rotation) if rotation else None, folder=folder)
+        for key in ("rotation", "smoothing"):
+            data[key] = FileRef(**data[key]) if data.get(key) else None
+        return Manifest(**data, folder=folder)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelCorrupt(f"model.json cannot be read: {error}.") from error
