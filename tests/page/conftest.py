@@ -15,12 +15,15 @@ from typing import Any, TypeVar
 
 import pytest
 from conftest import ROOT
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from page.folder import Served
 from page.texts import PAGES
 
 T = TypeVar("T")
+# Opening takes seconds, more on a busy machine.
+expect.set_options(timeout=60_000)
+
 Serve = Callable[..., Served]
 
 

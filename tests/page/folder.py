@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,6 +72,10 @@ class _Handler(SimpleHTTPRequestHandler):
             self.send_header("Cross-Origin-Opener-Policy", "same-origin")
             self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
         super().end_headers()
+
+    def handle(self) -> None:
+        with contextlib.suppress(ConnectionError):  # the page was closed meanwhile
+            super().handle()
 
     def log_message(self, format: str, *args: object) -> None:
         pass
