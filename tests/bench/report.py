@@ -64,7 +64,9 @@ class Report:
     def add(
         self, measure: str, subject: str, threads: int | None, unit: str, values: Sequence[float], note: str = ""
     ) -> Figure:
-        low, middle, high = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+        low, middle, high = (
+            statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else [values[0]] * 3
+        )
         figure = Figure(measure, subject, threads, unit, middle, low, high, min(values), len(values), note)
         self.figures.append(figure)
         return figure

@@ -10,8 +10,8 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Playwright, sync_playwright
@@ -196,7 +196,8 @@ def starts(playwright: Playwright, report: Report, args: argparse.Namespace, pro
     note = f"{first.stats['count']} passages"
     report.add("until the first answer", "first visit", threads, "ms", [a.answered for a, _ in visits], note)
     report.add("until the first answer", "second visit", threads, "ms", [b.answered for _, b in visits], note)
-    report.first_visit = visit.sizes(first.files, folders, OUT)
+    with shown(progress, "compressing what was loaded (kept for the next run)") as show:
+        report.first_visit = visit.sizes(first.files, folders, OUT, show)
     total = report.first_visit[-1]
     report.check("first visit, bytes in all (gzip)", total["gzip"] / 1e6, "<=", 32, "MB")
     report.check("first visit, bytes in all (brotli)", total["brotli"] / 1e6, "<=", 32, "MB")
@@ -230,13 +231,16 @@ def scans(
 
 def embed_sentences(native: NativeSubject, count: int, progress: Progress) -> scan.Vectors:
     """See `scan.embed`; shows how far it is."""
-    task = progress.add_task(f"embedding {count:,} sentences (kept for the next run)", total=count)
-
-    def show(done: int, total: int) -> None:
-        progress.update(task, completed=done, total=total)
-
-    try:
+    with shown(progress, f"embedding {count:,} sentences (kept for the next run)") as show:
         return scan.embed(native, count, OUT, show)
+
+
+@contextmanager
+def shown(progress: Progress, what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar for `what`, moved by calls with (done, total)."""
+    task = progress.add_task(what, total=None)
+    try:
+        yield lambda done, total: progress.update(task, completed=done, total=total)
     finally:
         progress.remove_task(task)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,9 +38,8 @@ def index_docs(out: Path) -> Path:
     """The documentation site of this repository, indexed: what `build.py demo` serves. Its folder `insitu`."""
     site = out / "site"
     shutil.rmtree(site, ignore_errors=True)
-    insitu = Path(sys.executable).with_name("insitu")
-    subprocess.run([sys.executable, str(ROOT / "docs" / "site.py"), str(site)], check=True, capture_output=True)
-    subprocess.run([str(insitu), "index", str(site)], check=True, capture_output=True)
+    for command in ([str(ROOT / "docs" / "site.py"), str(site)], ["-m", "insitu", "index", str(site)]):
+        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
     return site / "insitu"
 
 
@@ -70,24 +71,36 @@ def pair(playwright: Playwright, site: Site, options: dict[str, Any]) -> tuple[V
         return first, visit(playwright, Path(profile), site, options)
 
 
-def sizes(files: Sequence[Path], folders: dict[str, Path], cache: Path) -> list[dict[str, Any]]:
-    """Raw, gzip and brotli bytes of each file, largest first, and their sum. Known files are read from `cache`."""
+def sizes(
+    files: Sequence[Path], folders: dict[str, Path], cache: Path, progress: Callable[[int, int], None]
+) -> list[dict[str, Any]]:
+    """Raw, gzip and brotli bytes of each file, largest first, and their sum.
+
+    brotli takes minutes for all of them, so each result is kept in `cache` by the hash of its file.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
     kept_file = cache / "compressed.json"
     kept: dict[str, list[int]] = json.loads(kept_file.read_text()) if kept_file.exists() else {}
     names = {file: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
     new = [file for file in files if names[file] not in kept]
-    if new:
-        node = ["node", str(HERE / "compress.mjs"), *map(str, new)]
-        done = subprocess.run(node, check=True, capture_output=True, text=True)
-        kept.update(zip((names[file] for file in new), json.loads(done.stdout), strict=True))
-        cache.mkdir(parents=True, exist_ok=True)
-        kept_file.write_text(json.dumps(kept))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        waiting = {pool.submit(_compressed, file): file for file in new}
+        for done, future in enumerate(as_completed(waiting), 1):
+            kept[names[waiting[future]]] = future.result()
+            kept_file.write_text(json.dumps(kept))
+            progress(done, len(new))
     rows: list[dict[str, Any]] = []
     for file in sorted(files, key=lambda file: -kept[names[file]][1]):
         gzip, brotli = kept[names[file]]
         rows.append({"file": _short(file, folders), "raw": file.stat().st_size, "gzip": gzip, "brotli": brotli})
     total = {key: sum(row[key] for row in rows) for key in ("raw", "gzip", "brotli")}
     return [*rows, {"file": "in all", **total}]
+
+
+def _compressed(file: Path) -> list[int]:
+    node = ["node", str(HERE / "compress.mjs"), str(file)]
+    sizes: list[int] = json.loads(subprocess.run(node, check=True, stdout=subprocess.PIPE, text=True).stdout)
+    return sizes
 
 
 def _short(file: Path, folders: dict[str, Path]) -> str:
