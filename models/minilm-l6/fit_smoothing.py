@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import TensorProto, helper, numpy_helper
 from fit_rotation import sample
+from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
 from insitu.model import bert, cache, manifest

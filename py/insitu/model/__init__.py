@@ -9,20 +9,24 @@ from insitu.errors import InsituError
 
 
 def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] | None = None) -> Path:
-    """The folder of the exported model, fetched and exported first where it is not there or not whole.
+    """The folder of the exported model, fetched and exported first where it is not there, not whole, or out of date.
 
     Raises what `fetch` and `export` raise.
     """
     from insitu.model import cache, exported, manifest
 
-    manifest.load(name).check_variant(variant)
+    known = manifest.load(name)
+    known.check_variant(variant)
     folder = cache.export_dir(name, variant)
     try:
-        exported.check_export(folder, exported.read_lock(folder))
-        return folder
+        lock = exported.read_lock(folder)
+        exported.check_export(folder, lock)
+        if lock.weights == known.identity():
+            return folder
     except InsituError:
-        from insitu.model.export import export
-        from insitu.model.fetch import fetch
+        pass  # made again below
+    from insitu.model.export import export
+    from insitu.model.fetch import fetch
 
-        fetch(name, on_step=on_step)
-        return export(name, variant, on_step=on_step)
+    fetch(name, on_step=on_step)
+    return export(name, variant, on_step=on_step)

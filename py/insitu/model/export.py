@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -18,9 +17,6 @@ from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.smoothing import read_smoothing
-
-# Part of a space's identity: raise it when the same weights would give other vectors.
-EXPORT_VERSION = 1
 
 Step = Callable[[str], None]
 """Called with the name of each step as it begins."""
@@ -92,7 +88,7 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
         suffix_ids=suffix,
         pad_id=pad,
         prompts=dict(manifest.prompts),
-        weights=_identity(manifest),
+        weights=manifest.identity(),
         graph=cache.file_ref(graph),
         rows=cache.file_ref(rows),
         row_count=len(codes),
@@ -130,14 +126,6 @@ def _write_tokenizer(source: Path, target: Path) -> tuple[tuple[int, ...], tuple
             target_list.extend(specials[piece["SpecialToken"]["id"]]["ids"])
     target.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
     return tuple(before), tuple(after), int(pad)
-
-
-def _identity(manifest: Manifest) -> str:
-    """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts."""
-    parts = [f"export {EXPORT_VERSION}", manifest.pooling, str(manifest.max_tokens)]
-    parts += [ref.sha256 for ref in manifest.files]
-    parts += [ref.sha256 for ref in (manifest.rotation, manifest.smoothing) if ref is not None]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
 def _replace_folder(new: Path, old: Path) -> None:

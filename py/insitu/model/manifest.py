@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,9 @@ from typing import Any
 
 from insitu.errors import ModelCorrupt, ModelNotFound, VariantUnsupported
 from insitu.runtime import FileRef
+
+# Part of a space's identity: raise it when an export of the same weights would give other vectors.
+EXPORT_VERSION = 1
 
 FORMAT = "insitu-manifest"
 VERSION = 1
@@ -55,6 +59,12 @@ class Manifest:
     rotation: FileRef | None = None
     smoothing: FileRef | None = None
     folder: Traversable = field(default=Path(), compare=False)
+
+    def identity(self) -> str:
+        """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts: `Space.weights`."""
+        parts = [f"export {EXPORT_VERSION}", self.pooling, str(self.max_tokens), *(ref.sha256 for ref in self.files)]
+        parts += [ref.sha256 for ref in (self.rotation, self.smoothing) if ref is not None]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def check_variant(self, variant: str) -> str:
         if variant not in self.variants:

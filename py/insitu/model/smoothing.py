@@ -45,6 +45,8 @@ def read_smoothing(manifest: Manifest, layers: int, size: int) -> Mapping[str, F
     check_file(path, named, "Install insitu again.")
     data = np.fromfile(path, np.uint8)
     if data.size != layers * len(SMOOTHED) * size:
-        raise ModelCorrupt(f"{named.file} has {data.size} bytes: not one for each of {layers} layers and {size} channels.")
+        raise ModelCorrupt(
+            f"{named.file} has {data.size} bytes: not one for each of {layers} layers and {size} channels."
+        )
     factors = np.exp2((data.astype(np.float32) - 128) / STEPS_PER_OCTAVE).reshape(layers, len(SMOOTHED), size)
     return {f"layer.{layer}.{name}": factors[layer, i] for layer in range(layers) for i, name in enumerate(SMOOTHED)}
