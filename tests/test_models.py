@@ -178,7 +178,7 @@ def test_fetch_mends_a_damaged_cache(source: Path, empty_cache: Path) -> None:
 
 def test_fetch_names_each_source_that_failed(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(FetchFailed, match="127.0.0.1:9") as caught:
+    with pytest.raises(FetchFailed, match=r"127\.0\.0\.1:9") as caught:
         fetch(NAME, source="hub")
     assert "--from FOLDER" in str(caught.value)
 

@@ -1,7 +1,7 @@
 """Fit the smoothing of all-MiniLM-L6-v2: a factor for each channel before the products of `insitu.model.smoothing`.
 
-factor = a ** ALPHA / w ** (1 - ALPHA), with a the largest absolute value of the channel over the calibration texts and w
-that of the weights which read it (SmoothQuant, equation 4), divided by the geometric mean of the layer's factors.
+factor = a ** ALPHA / w ** (1 - ALPHA), with a the largest absolute value of the channel over the calibration texts and
+w that of the weights which read it (SmoothQuant, equation 4), divided by the geometric mean of the layer's factors.
 The activations are those of the exported graph without smoothing: close enough to float32 for a maximum.
 
 Needs what insitu needs, and the fetched weights. Example:

@@ -31,7 +31,8 @@ def build(
 ) -> onnx.ModelProto:
     """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen.
 
-    `rotation`: see `insitu.model.rotation`; `smoothing`: factors (size,) by matrix product, see `insitu.model.smoothing`.
+    `rotation`: see `insitu.model.rotation`; `smoothing`: factors (size,) by matrix product, see
+    `insitu.model.smoothing`.
     """
     size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     layers, epsilon = int(config["num_hidden_layers"]), float(config["layer_norm_eps"])

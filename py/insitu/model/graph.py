@@ -77,8 +77,7 @@ class Graph:
     def build(self, name: str, doc: str) -> onnx.ModelProto:
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
-        return model
+        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
 
 
 __all__ = ["MICROSOFT", "Graph", "TensorProto"]
