@@ -334,6 +334,15 @@ def test_model_files_are_placed_once_and_an_old_model_is_taken_away(site: Path, 
     assert (tmp_path / "fake/none").read_text() == "weights"
 
 
+def test_chunks_fit_the_model_with_their_headings(site: Path) -> None:
+    write(site, "long.html", "A long page", "A sentence of five words. " * 500)
+    report, runtime = build(site)
+    assert report.truncated == 0
+    assert 40 < max(runtime.embedded) <= 64  # what the fake model reads
+    told = build(site, lock=replace(fake_lock(name="short"), max_tokens=12))[0]
+    assert told.truncated > 0  # a model for which a title is half of what it reads
+
+
 def test_progress_counts_to_the_end(site: Path) -> None:
     told: list[tuple[str, int, int]] = []
     build(site, on_progress=lambda *step: told.append(step))

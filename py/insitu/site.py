@@ -25,7 +25,7 @@ from insitu.model.lock import ModelLock
 from insitu.place import model_folder, place, remove_other_models
 from insitu.runtime import Runtime
 from insitu.text import chunk as chunking
-from insitu.text.chunk import Chunk, chunk_page, embed_text
+from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
 from insitu.text.html import read_page
 from insitu.text.page import Page
 
@@ -242,8 +242,9 @@ class _Builder:
 
     async def add(self, pages: Sequence[Page], on_progress: Progress | None) -> None:
         hashes = [page_hash(page) for page in pages]
+        target = target_for(self._embedder.lock.max_tokens)
         fresh = {
-            number: await chunk_page(page, self._embedder.count_tokens)
+            number: await chunk_page(page, self._embedder.count_tokens, target=target)
             for number, page in enumerate(pages)
             if hashes[number] not in self._previous
         }

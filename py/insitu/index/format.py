@@ -24,7 +24,7 @@ FOLDER = "index"
 # A shard of 4,096 vectors of 128 is half a megabyte, of 384 codes 1.6 MB: few requests, and one changed page of a small
 # site rewrites one shard.
 SHARD_VECTORS = 4096
-# An answer shows about ten passages, each from another text file: 64 of them are about 40 kB, 13 kB compressed.
+# An answer shows about ten passages, most of them from text files of their own: 64 chunks are about 30 kB.
 TEXTS_PER_FILE = 64
 
 FILE_NAME = re.compile(r"index/(vectors|full|texts|pages)-[0-9a-f]{16}\.(bin|json)")

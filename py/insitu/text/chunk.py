@@ -17,10 +17,8 @@ from insitu.text.page import Page, Section
 
 # Part of a page's hash. A change here or in html.py that changes chunks gets a new number: pages are embedded again.
 VERSION = 1
-# Tokens of text in one chunk. See DESIGN.md, "Chunks", for the run that chose it.
+# Tokens of text in one chunk, at most: title and headings in front find room below the 256 that MiniLM reads.
 TARGET_TOKENS = 160
-# A section smaller than this shares a chunk with its neighbours under the same heading.
-SMALL_TOKENS = 16
 # Title and headings in front of a chunk take at most this many characters each, so that text always finds room.
 HEADING_CHARACTERS = 120
 # No text in any language needs more characters for a token than this (measured on Python's documentation: 4.1). Where a
@@ -70,6 +68,11 @@ _LEVELS = (
     re.compile(r"""(?<![.!?…])[.!?…]++["'”’»)\]]*+\s+|[。！？｡．]+[」』）】”’]*\s*|[।॥؟۔።၊။។]+\s*"""),
 )
 _WORD = re.compile(r"\S+\s*|\s+")
+
+
+def target_for(max_tokens: int) -> int:
+    """Tokens of text in a chunk for a model that reads `max_tokens`: the same share as 160 of MiniLM's 256, at most."""
+    return max(1, min(TARGET_TOKENS, max_tokens * 5 // 8))
 
 
 async def chunk_page(page: Page, count: CountTokens, *, target: int = TARGET_TOKENS) -> list[Chunk]:
