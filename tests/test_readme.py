@@ -23,6 +23,10 @@ PAGES = {
 }
 
 
+def page_of(body: str) -> str:
+    return f"<!doctype html><meta charset=utf-8><title>Shop</title><link rel=icon href='data:,'><body>{body}"
+
+
 @dataclass(frozen=True)
 class Block:
     """A fenced block of `file`; `prints` is the block of text announced by 'prints' right after it."""
@@ -55,8 +59,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory, model_dir: Path, web_dist: Pa
     folder = tmp_path_factory.mktemp("readme")
     (folder / "site").mkdir()
     for name, body in PAGES.items():
-        text = f"<!doctype html><meta charset=utf-8><title>Shop</title><body>{body}"
-        (folder / "site" / name).write_text(text)
+        (folder / "site" / name).write_text(page_of(body))
     return folder
 
 
