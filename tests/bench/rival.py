@@ -11,7 +11,7 @@ from typing import Any
 
 from playwright.sync_api import Page
 
-from usual_graph import write
+from usual_graph import check, write
 
 HERE = Path(__file__).resolve().parent
 MODEL = "usual-minilm"
@@ -57,6 +57,7 @@ def _write_model(source: Path, folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     half = folder / "onnx" / "half.onnx"
     write(source / "model.safetensors", folder / "float.onnx", half)
+    check(folder / "float.onnx", half, HERE.parents[1] / "models" / "minilm-l6" / "golden.json")
     half.rename(folder / "onnx" / "model_quantized.onnx")
 
 
