@@ -343,6 +343,14 @@ def test_chunks_fit_the_model_with_their_headings(site: Path) -> None:
     assert told.truncated > 0  # a model for which a title is half of what it reads
 
 
+def test_an_index_written_by_the_first_release_is_read() -> None:
+    """tests/data/index-v1 was written once and is never written again: whoever changes the format sees it here."""
+    index, _ = opened(Path(__file__).parent / "data/index-v1")
+    hits = run(index.search("Sharpen a blade on a stone", 3))
+    assert (hits[0].url, hits[0].title) == ("knives.html#knives", "Knives")
+    assert {hit.url: hit.text for hit in hits}["s%C3%BCd.html#süd"] == "Wärme, Öl & Wein – 日本語."
+
+
 def test_progress_counts_to_the_end(site: Path) -> None:
     told: list[tuple[str, int, int]] = []
     build(site, on_progress=lambda *step: told.append(step))
