@@ -40,11 +40,16 @@ class Verification:
 
 
 def golden_cases(manifest: Manifest) -> list[dict[str, Any]]:
-    """The cases of `golden.json`: name, text, token_ids, and `vector`, the float32 vector, rotated (full_dim,)."""
-    path = manifest.folder / "golden.json"
-    if not path.is_file():
-        raise ModelNotFound(f"{manifest.name} has no golden.json to verify against.")
-    cases: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    """The golden cases: name, text, token_ids, and `vector`, the float32 vector, rotated (full_dim,).
+
+    `golden.json` is in the wheel too; `golden-more.json` only in the repository.
+    """
+    paths = [path for file in ("golden.json", "golden-more.json") if (path := manifest.folder / file).is_file()]
+    if not paths:
+        raise ModelNotFound(f"{manifest.name} has no golden.json to verify against. Install insitu again.")
+    cases: list[dict[str, Any]] = []
+    for path in paths:
+        cases += json.loads(path.read_text(encoding="utf-8"))["cases"]
     rotation = read_rotation(manifest)
     for case in cases:
         vector = np.frombuffer(base64.b64decode(case["embedding"]), "<f2").astype(np.float32)
