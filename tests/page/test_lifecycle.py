@@ -39,6 +39,7 @@ def test_an_isolated_page_has_threads_and_says_so(opened: Page) -> None:
 
 
 def test_parts_load_side_by_side_and_tell_how_far_they_are(opened: Page) -> None:
+    opened.wait_for_function("async () => (await insitu.stats()).pending === 0")
     last = {loading["part"]: loading for loading in opened.evaluate("loading")}
     assert set(last) == {"python", "engine", "model", "index", "texts"}
     assert all(part["loaded"] == part["total"] > 0 for part in last.values())

@@ -41,6 +41,8 @@ export class Engine {
   // Inputs of the largest batch so far, used again for each.
   #input = new Int8Array(0);
   #inputScales = new Float32Array(0);
+  /** Batches so far, and the milliseconds that the model ran. */
+  readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
 
   private constructor(session: ort.InferenceSession, rows: Bytes, shape: Shape) {
@@ -84,7 +86,11 @@ export class Engine {
   }
 
   async #run(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
-    const outputs = await this.#session.run(this.#gather(ids, lengths, block.dim));
+    const inputs = this.#gather(ids, lengths, block.dim);
+    const start = performance.now();
+    const outputs = await this.#session.run(inputs);
+    this.runs.batches++;
+    this.runs.took += performance.now() - start;
     const data = (name: string): ort.Tensor.DataType => outputs[name]!.data;
     const vectors = data("embedding") as Float32Array;
     for (let i = 0; i < vectors.length; i++) {

@@ -68,6 +68,8 @@ export interface Stats {
   cache: { works: boolean; reason: string; hits: number; misses: number };
   /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
   verified: boolean;
+  /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */
+  runs: { batches: number; took: number };
   /** Texts of the index still to come, in bytes. */
   pending: number;
 }

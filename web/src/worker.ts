@@ -132,6 +132,7 @@ async function open(args: OpenArgs): Promise<void> {
       steps: progress.steps,
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
       verified: canVerify,
+      runs: model.runs,
       pending: progress.pending("texts"),
     }),
   };
