@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -185,6 +186,27 @@ def test_a_reader_that_has_enough_is_no_error(model_dir: Path) -> None:
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True, timeout=300)
     assert "Traceback" not in done.stderr
     assert len(done.stdout.splitlines()) == 1
+
+
+def test_an_interrupt_is_one_message(model_dir: Path) -> None:
+    assert model_dir
+    command = [sys.executable, "-m", "insitu", "embed", "--dim", "4"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+        process.stdin.write("text\n" * 256)
+        process.stdin.flush()
+        assert len(json.loads(process.stdout.readline())) == 4
+        for _ in range(255):
+            process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        said = process.stderr.read()
+        process.stdin.close()
+    assert (process.returncode, said) == (
+        130,
+        "error [aborted]: ended from the keyboard; what was there before is whole.\n",
+    )
 
 
 def test_serve_tells_where_and_serves(site: Path) -> None:

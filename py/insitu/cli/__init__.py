@@ -25,6 +25,9 @@ app.command("embed")(embed.embed)
 app.add_typer(models.app, name="models")
 
 
+INTERRUPTED = 130  # what typer ends with after Ctrl+C, as shells do
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"insitu {__version__}")
@@ -50,9 +53,10 @@ def main() -> None:
     except InsituError as error:
         print(f"error [{error.code}]: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("error [aborted]: ended from the keyboard; what was there before is whole.", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            print("error [aborted]: ended from the keyboard; what was there before is whole.", file=sys.stderr)
+        raise
     except BrokenPipeError:  # the reader (`| head`) has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -12,8 +12,6 @@ from typing import Annotated
 
 import typer
 
-from insitu.embedder import Embedder
-
 # Lines read before their vectors are printed: enough for batches of like length, few enough for any size of input.
 LINES_AT_ONCE = 256
 
@@ -32,15 +30,13 @@ def embed(
     """
     from insitu.sync import open_model
 
-    asyncio.run(_embed(open_model(model, variant).embedder, task, dim))
-
-
-async def _embed(embedder: Embedder, task: str, dim: int | None) -> None:
+    embedder = open_model(model, variant).embedder
     size = embedder.lock.check_dim(dim)
     embedder.lock.prompt(task)  # a wrong task is told before a line is read
     lines = cut = 0
     for texts in _groups(sys.stdin):
-        result = await embedder.embed(texts, task=task, dim=size)
+        # An event loop for each group: inside of one, Ctrl+C would wait for the next line of stdin.
+        result = asyncio.run(embedder.embed(texts, task=task, dim=size))
         numbers = struct.unpack(f"<{len(texts) * size}f", result.block.vectors())
         for first in range(0, len(numbers), size):
             # Nine digits are what a float32 needs to be read back as itself.
