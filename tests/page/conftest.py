@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from conftest import ROOT
 from playwright.sync_api import Browser, Page, expect
 
+from conftest import ROOT
 from page.folder import Served
 from page.texts import PAGES
 

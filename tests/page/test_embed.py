@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from insitu.embedder import Embedder
 from playwright.sync_api import Page
 
+from insitu.embedder import Embedder
 from page.conftest import caught, wait
 from page.texts import SCRIPTS
 

@@ -58,7 +58,7 @@ def truth(codes: Any, scales: Any, query: Any, scale: float, k: int) -> tuple[li
 def test_the_best_k_are_those_of_a_full_sort(opened: Page, kernel: str, dim: int, k: int) -> None:
     random = np.random.default_rng(dim * 1000 + k)
     codes = random.integers(-127, 128, (503, dim), np.int8)
-    scales = random.choice(np.float32([0.25, 0.5, 1.0]), 503)
+    scales = random.choice(np.array([0.25, 0.5, 1.0], np.float32), 503)
     query = random.integers(-127, 128, dim, np.int8)
     positions, scores, *_ = scan(opened, kernel, codes, scales, query, 0.5, k)
     assert (positions, scores) == truth(codes, scales, query, 0.5, k)
@@ -66,7 +66,7 @@ def test_the_best_k_are_those_of_a_full_sort(opened: Page, kernel: str, dim: int
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_largest_codes_do_not_overflow(opened: Page, kernel: str) -> None:
-    signs = np.random.default_rng(1).choice(np.int8([-127, 127]), (64, 384))
+    signs = np.random.default_rng(1).choice(np.array([-127, 127], np.int8), (64, 384))
     scales = np.ones(64, np.float32)
     positions, scores, *_ = scan(opened, kernel, signs, scales, signs[7], 1.0, 64)
     assert (positions, scores) == truth(signs, scales, signs[7], 1.0, 64)
@@ -75,10 +75,10 @@ def test_the_largest_codes_do_not_overflow(opened: Page, kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_equal_scores_come_by_position(opened: Page, kernel: str) -> None:
-    codes = np.tile(np.int8([[1, 2, 3, 4], [1, 2, 3, 4], [9, 9, 9, 9]]), (30, 1))
+    codes = np.tile(np.array([[1, 2, 3, 4], [1, 2, 3, 4], [9, 9, 9, 9]], np.int8), (30, 1))
     scales = np.ones(90, np.float32)
-    positions, scores, *_ = scan(opened, kernel, codes, scales, np.int8([1, 1, 1, 1]), 1.0, 50)
-    assert (positions, scores) == truth(codes, scales, np.int8([1, 1, 1, 1]), 1.0, 50)
+    positions, scores, *_ = scan(opened, kernel, codes, scales, np.array([1, 1, 1, 1], np.int8), 1.0, 50)
+    assert (positions, scores) == truth(codes, scales, np.array([1, 1, 1, 1], np.int8), 1.0, 50)
     assert positions[:2] == [2, 5] and positions[30:33] == [0, 1, 3]
 
 

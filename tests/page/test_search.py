@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from insitu.index.search import Index
-from insitu.runtime.native import NativeRuntime
 from playwright.sync_api import Page, expect
 
+from insitu.index.search import Index
+from insitu.runtime.native import NativeRuntime
 from page.conftest import OPEN, Serve, caught, wait
 from page.texts import QUESTIONS
 

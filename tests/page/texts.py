@@ -1,5 +1,7 @@
 """What the tests of the page ask and index."""
 
+# ruff: noqa: E501  (one text a line)
+
 from __future__ import annotations
 
 from html import escape
