@@ -1,7 +1,5 @@
 """What the tests of the page ask and index."""
 
-# ruff: noqa: E501  (one text a line)
-
 from __future__ import annotations
 
 from html import escape
