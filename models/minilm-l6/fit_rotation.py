@@ -35,6 +35,8 @@ ROWS = 256  # rows stored; the rest of the matrix is completed when it is read
 # int8 value of the largest component of a row. Coarse rows deflate well, and the rows made from them are orthonormal
 # all the same. See the README for what each choice weighs and costs.
 LEVELS = 12
+# Rows from here on serve one size only, 256: half the levels there save 8 kB of a wheel that must stay below 150.
+COARSE_FROM, COARSE_LEVELS = 128, 5
 TOKENS = 128
 SEED = 7
 PART_OF_SPEECH = ("noun", "verb", "adj", "adv")
@@ -167,12 +169,14 @@ def fit(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
 
 
 def quantise(rotation: np.ndarray, rows: int = ROWS) -> np.ndarray:
-    """The first `rows` rows as int8 (rows x dim), each on its own scale: its largest component is `LEVELS`.
+    """The first `rows` rows as int8 (rows x dim), each on its own scale: its largest component is `LEVELS`, or
+    `COARSE_LEVELS` from row `COARSE_FROM` on.
 
     The scale is not stored: reading makes each row a unit vector again.
     """
     head = rotation[:rows]
-    return np.rint(head * (LEVELS / np.abs(head).max(axis=1, keepdims=True))).astype(np.int8)
+    levels = np.where(np.arange(rows) < COARSE_FROM, LEVELS, COARSE_LEVELS)[:, None]
+    return np.rint(head * (levels / np.abs(head).max(axis=1, keepdims=True))).astype(np.int8)
 
 
 def main() -> None:
