@@ -59,7 +59,7 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime: Any, model_dir: Path
 @pytest.fixture(scope="session")
 def model_url(site: Path) -> str:
     """The path of the model's lock on the site."""
-    return "/insitu/" + json.loads((site / "insitu/index.json").read_text())["model"]
+    return "/insitu/" + str(json.loads((site / "insitu/index.json").read_text())["model"])
 
 
 @pytest.fixture

@@ -50,7 +50,10 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(opened: Page) -> None:
 
 def test_lone_surrogates_count_as_replacement_characters(opened: Page) -> None:
     lone, replaced, paired = opened.evaluate(
-        """async () => (await insitu.embed(['a \\ud800 b \\udc00c', 'a \\ufffd b \\ufffdc', '\\ud83d\\ude00'])).map((v) => [...v])"""
+        """async () => {
+            const texts = ['a \\ud800 b \\udc00c', 'a \\ufffd b \\ufffdc', '\\ud83d\\ude00'];
+            return (await insitu.embed(texts)).map((vector) => [...vector]);
+        }"""
     )
     assert lone == replaced
     assert len(paired) == 384
@@ -102,7 +105,8 @@ def test_an_aborted_call_ends_at_once_and_leaves_the_others_alone(opened: Page) 
             const stop = new AbortController();
             let batches = 0;
             const began = performance.now();
-            const long = insitu.embed(texts, { signal: stop.signal, onProgress: () => { if (++batches === 2) stop.abort(); } });
+            const onProgress = () => { if (++batches === 2) stop.abort(); };
+            const long = insitu.embed(texts, { signal: stop.signal, onProgress });
             const other = insitu.embed(['another']);
             const error = await long.catch((error) => error);
             const took = performance.now() - began;

@@ -85,7 +85,8 @@ def test_opening_can_be_aborted(faulty: Page, serve_site: Serve) -> None:
 
 def test_every_call_ends_when_the_worker_dies(faulty: Page, serve_site: Serve) -> None:
     faulty.add_init_script(
-        "const W = Worker; window.Worker = class extends W { constructor(...a) { super(...a); window.worker = this; } };"
+        "const W = Worker; window.Worker = "
+        "class extends W { constructor(...a) { super(...a); window.worker = this; } };"
     )
     opened_on(faulty, serve_site())
     found = faulty.evaluate(
@@ -101,7 +102,7 @@ def test_every_call_ends_when_the_worker_dies(faulty: Page, serve_site: Serve) -
 
 def test_close_ends_the_calls_under_way_and_all_later_ones(faulty: Page, serve_site: Serve) -> None:
     opened_on(faulty, serve_site())
-    act = "(async () => { const call = insitu.embed(Array(400).fill('word '.repeat(200))); insitu.close(); await call; })()"
+    act = "(() => { const call = insitu.embed(Array(400).fill('word '.repeat(200))); insitu.close(); return call; })()"
     assert caught(faulty, act)[1] == "closed"
     assert caught(faulty, "insitu.search('cats')")[1] == "closed"
 
@@ -124,10 +125,11 @@ def test_files_that_no_index_names_any_more_are_dropped(page: Page, serve_site: 
     opened_on(page, served)
     name = "insitu " + served.address + "insitu/index.json"
     run = """async ([name, put]) => {
-        const db = await new Promise((done) => { indexedDB.open(name).onsuccess = (event) => done(event.target.result); });
+        const result = (request) => new Promise((done) => { request.onsuccess = () => done(request.result); });
+        const db = await result(indexedDB.open(name));
         const store = db.transaction('files', 'readwrite').objectStore('files');
         if (put) store.put(new ArrayBuffer(8), 'stale');
-        const keys = await new Promise((done) => { store.getAllKeys().onsuccess = (event) => done(event.target.result); });
+        const keys = await result(store.getAllKeys());
         db.close();
         return keys;
     }"""
