@@ -15,6 +15,8 @@ _END = re.compile(r"(?<=[.!?])\s+|\n\s*\n")
 _LETTERS = re.compile(r"[A-Za-z]{2,}")
 SHORTEST = 4  # words with letters: less is a heading or a piece of code
 LONGEST = 60
+# Reading ends when there are so many times the sentences that are wanted: a small measure need not read everything.
+ENOUGH = 4
 
 
 def sentences(count: int, seed: int = 1) -> tuple[list[str], str]:
@@ -27,9 +29,13 @@ def sentences(count: int, seed: int = 1) -> tuple[list[str], str]:
     sources = (("docstrings of Python's library", _docstrings), ("Python's documentation", _documentation))
     for name, texts in sources:
         before = len(found)
-        if before < count:
-            found.update((sentence, None) for text in texts() for sentence in _sentences(text))
-            shares.append(f"{len(found) - before:,} sentences of {name}")
+        if before >= count:
+            break
+        for text in texts():
+            found.update(dict.fromkeys(_sentences(text)))
+            if len(found) >= ENOUGH * count:
+                break
+        shares.append(f"{len(found) - before:,} sentences of {name}")
     if len(found) < count:
         raise ValueError(
             f"There are {len(found):,} sentences here, not {count:,}. Python's documentation has the most "
