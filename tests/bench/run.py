@@ -196,6 +196,11 @@ def starts(playwright: Playwright, report: Report, args: argparse.Namespace, pro
     note = f"{first.stats['count']} passages"
     report.add("until the first answer", "first visit", threads, "ms", [a.answered for a, _ in visits], note)
     report.add("until the first answer", "second visit", threads, "ms", [b.answered for _, b in visits], note)
+    # The plan's budget for MiniLM.
+    report.check("second visit, until the first answer", report.figures[-1].median, "<=", 1000, "ms")
+    for name, steps in (("first", first.stats["steps"]), ("second", visits[0][1].stats["steps"])):
+        parts = (f"{step} {t['start']:.0f}+{t['took']:.0f}" for step, t in steps.items())
+        report.notes.append(f"Steps of the {name} visit, start + duration in ms: {', '.join(parts)}.")
     with shown(progress, "compressing what was loaded (kept for the next run)") as show:
         report.first_visit = visit.sizes(first.files, folders, OUT, show)
     total = report.first_visit[-1]
