@@ -108,9 +108,6 @@ class FakeRuntime:
             lengths.append(len(words))
         return TokenIds(ids, tuple(lengths))
 
-    async def offsets(self, text: str) -> list[tuple[int, int]]:
-        return [match.span() for match in _TOKEN.finditer(text.lower())]
-
     def new_block(self, count: int, dim: int) -> FakeBlock:
         return FakeBlock(count, dim, self.lock.full_dim)
 

@@ -75,7 +75,8 @@ class Embedder:
             done += len(batch)
             if on_progress is not None:
                 on_progress(done, len(texts))
-            await asyncio.sleep(0)  # a cancelled task ends here, between two batches
+            if done < len(texts):
+                await asyncio.sleep(0)  # a cancelled task ends here, between two batches
         return Embeddings(block, truncated, tuple(len(ids) for ids in framed))
 
     async def token_ids(self, texts: Sequence[str], *, task: str = "document") -> list[array[int]]:

@@ -32,7 +32,7 @@ def test_vectors_are_those_of_the_native_runtime(opened: Page, runtime: Any, tas
     cosines = (np.array(vectors) * wanted).sum(1)
     assert types and size == dim and truncated == cut
     # The same graph, but sums in another order: where a code is rounded the other way, all after it moves a little.
-    assert cosines.mean() >= 0.999 and cosines.min() >= 0.995, cosines
+    assert cosines.min() >= 0.999, cosines
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
 
 

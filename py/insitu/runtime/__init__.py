@@ -81,9 +81,6 @@ class Runtime(Protocol):
     async def tokenize(self, texts: Sequence[str]) -> TokenIds:
         """Ids of each text without special tokens and without truncation. Texts are well-formed Unicode."""
 
-    async def offsets(self, text: str) -> list[tuple[int, int]]:
-        """For each token of `text` (as `tokenize` gives them) the [start, end) of its characters in `text`."""
-
     def new_block(self, count: int, dim: int) -> Block:
         """An empty block for `count` vectors of `dim`."""
 

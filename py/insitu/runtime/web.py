@@ -15,7 +15,7 @@ from typing import Any
 from pyodide.ffi import JsException, create_proxy, to_js
 
 from insitu import errors
-from insitu.errors import InsituError, RuntimeUnavailable
+from insitu.errors import InsituError
 from insitu.model.lock import ModelLock
 from insitu.runtime import Block, Codes, FileRef, TokenIds
 
@@ -63,11 +63,6 @@ class WebRuntime:
             found = self._host.tokenize(to_js(list(texts)))
             ids = array("i", found.ids.to_bytes())
             return TokenIds(ids, tuple(found.lengths.to_py().tolist()))
-
-    async def offsets(self, text: str) -> list[tuple[int, int]]:
-        raise RuntimeUnavailable(
-            "The page does not know where a token stands in its text. Cut texts into chunks before."
-        )
 
     def new_block(self, count: int, dim: int) -> WebBlock:
         return WebBlock(self._host.newBlock(count, dim), count, dim)
