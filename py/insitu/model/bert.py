@@ -65,7 +65,7 @@ def build(
     types = tensor("embeddings.token_type_embeddings.weight", int(config["type_vocab_size"]), size)
     places = tensor("embeddings.position_embeddings.weight", int(config["max_position_embeddings"]), size)
     places = np.ascontiguousarray(places[:max_tokens] + types[0])
-    places_now = graph.add("Slice", graph.weight(places, "positions"), graph.ints(0), count, graph.ints(0))
+    places_now = graph.add("Slice", graph.half(places, "positions"), graph.ints(0), count, graph.ints(0))
     summed = graph.add("Add", words, places_now)
     x = graph.add("LayerNormalization", summed, *norm("embeddings.LayerNorm", "norm"), axis=-1, epsilon=epsilon)
     inner = int(config["intermediate_size"])

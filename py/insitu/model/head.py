@@ -37,7 +37,7 @@ def finish(graph: Graph, pooled: str, rotation: Float | None, full_dim: int) -> 
     scale per vector, taken after the cut and the normalisation, so that they use their whole range.
     """
     if rotation is not None:
-        pooled = graph.add("MatMul", pooled, graph.weight(rotation.T, "rotation"))
+        pooled = graph.add("MatMul", pooled, graph.half(rotation.T, "rotation"))
     full = graph.add("LpNormalization", pooled, axis=-1, p=2)
     cut = graph.add("Slice", pooled, graph.ints(0), "dim", graph.ints(1))
     vector = graph.add("LpNormalization", cut, axis=-1, p=2)
