@@ -35,6 +35,11 @@ CHROMIUM_ARGS = [
 ]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Browser tests come last: from the first of them on Playwright has the event loop of this thread to itself."""
+    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()))
+
+
 def built(path: Path) -> Path:
     if not path.exists():
         pytest.fail(f"{path} is missing. Make it: python3 build.py setup", pytrace=False)
