@@ -192,7 +192,13 @@ def test_an_interrupt_is_one_message(model_dir: Path) -> None:
     assert model_dir
     command = [sys.executable, "-m", "insitu", "embed", "--dim", "4"]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, text=True, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+
+    def heed_interrupts() -> None:  # a job in the background of a script is started deaf to them
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(
+        command, text=True, stdin=pipe, stdout=pipe, stderr=pipe, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stdin is not None and process.stdout is not None and process.stderr is not None
         process.stdin.write("text\n" * 256)
         process.stdin.flush()
