@@ -25,7 +25,9 @@ def test_the_stored_rows_come_first() -> None:
     codes = np.fromfile(FILE, np.int8).reshape(-1, 384).astype(np.float64)
     rows = codes / np.linalg.norm(codes, axis=1, keepdims=True)
     assert len(rows) == 256
-    assert (rows * load_rotation(FILE)[:256]).sum(axis=1).min() > 0.99
+    kept = (rows * load_rotation(FILE)[:256]).sum(axis=1)
+    assert kept[:128].min() > 0.99
+    assert kept[128:].min() > 0.97  # coarser in the file: fit_rotation.py
 
 
 def test_the_file_is_small_enough_to_be_shipped() -> None:

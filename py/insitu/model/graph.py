@@ -47,7 +47,7 @@ class Graph:
         return name
 
     def half(self, value: Array, name: str) -> str:
-        """The same, kept as float16 and cast when the model is opened: half the bytes of a visit, 11 bits of mantissa."""
+        """The same, kept as float16 and cast when the model is opened: half the bytes, 11 bits of mantissa."""
         return self.add("Cast", self.weight(value.astype(np.float16), name), to=TensorProto.FLOAT)
 
     def constant(self, value: Array, stem: str = "c") -> str:
