@@ -32,7 +32,8 @@ def test_vectors_are_those_of_the_native_runtime(opened: Page, runtime: Any, tas
     cosines = (np.array(vectors) * wanted).sum(1)
     assert types and size == dim and truncated == cut
     # The same graph, but sums in another order: where a code is rounded the other way, all after it moves a little.
-    assert cosines.min() >= 0.999, cosines
+    # Measured 0.9995 at least, and 0.9987 for one text in a former export: which text it meets is chance.
+    assert cosines.mean() >= 0.9995 and cosines.min() >= 0.998, cosines
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
 
 
