@@ -80,6 +80,16 @@ def python_docs() -> Path:
 
 
 @pytest.fixture(scope="session")
+def python_docs_index(python_docs: Path, model_dir: Path, web_dist: Path) -> Path:
+    """The index of Python's documentation, brought up to date; it stays in .build, so only the first run takes long."""
+    assert model_dir and web_dist
+    out = ROOT / ".build/python-docs-index"
+    command = [sys.executable, "-m", "insitu", "index", str(python_docs), "--out", str(out)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return out
+
+
+@pytest.fixture(scope="session")
 def chromium_path() -> str:
     note = ROOT / ".build/chromium"
     names = [os.environ.get("INSITU_CHROMIUM"), note.read_text().strip() if note.exists() else None]
