@@ -18,8 +18,8 @@ from eval import python_docs as asked
 from insitu.index.search import Hit, Index
 from insitu.runtime.native import NativeRuntime
 
-# Provisional: on a fifth of the chunks 0.65, 0.65 and 0.85 were measured. Raise them after a full run.
-NDCG_AT_10, RECALL_AT_5, FOUND_AT_5 = 0.40, 0.40, 0.65
+# Measured: nDCG@10 0.658, recall@5 0.663, a right page among the first five for 0.896 of 96 questions.
+NDCG_AT_10, RECALL_AT_5, FOUND_AT_5 = 0.62, 0.62, 0.85
 MUST = (
     "how do I run several tasks at the same time",
     "remove duplicates while keeping the order",
