@@ -14,8 +14,9 @@ from insitu.text.clean import well_formed
 
 # Batches hold texts of like length, so that little is padding, up to this many tokens. See DESIGN.md, "Batches".
 BATCH_TOKENS = 512
-# A text joins a batch while padding it costs at most this share of its own length.
-PADDING = 0.07
+# A text joins a batch while padding it costs at most this many tokens. In the page a token costs about 0.8 ms and a
+# run of its own 2 ms (the weights are laid out again): more padding than that is dearer than a batch less.
+PADDING = 2
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) after each batch."""
@@ -100,7 +101,7 @@ def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
     """Positions grouped by like length, longest first.
 
     Each position occurs once. A batch holds at most `BATCH_TOKENS` tokens, padding counted (a single longer text has
-    a batch of its own), and no text in it is padded by more than `PADDING` of its own length, or one token.
+    a batch of its own), and no text in it is padded by more than `PADDING` tokens.
     """
     batches: list[list[int]] = []
     longest = 0
@@ -109,7 +110,7 @@ def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
         fits = (
             batches
             and (len(batches[-1]) + 1) * longest <= BATCH_TOKENS
-            and longest - length <= max(1, int(PADDING * length))
+            and longest - length <= PADDING
         )
         if fits:
             batches[-1].append(position)
