@@ -107,11 +107,7 @@ def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
     longest = 0
     for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         length = lengths[position]
-        fits = (
-            batches
-            and (len(batches[-1]) + 1) * longest <= BATCH_TOKENS
-            and longest - length <= PADDING
-        )
+        fits = batches and (len(batches[-1]) + 1) * longest <= BATCH_TOKENS and longest - length <= PADDING
         if fits:
             batches[-1].append(position)
         else:
