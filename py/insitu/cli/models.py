@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -41,7 +41,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="A JSON arr
 
     Example: insitu models list
     """
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in manifest.names():
         known = manifest.load(name)
         states = {variant: _export_state(name, variant) for variant in known.variants}
@@ -52,10 +52,9 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="A JSON arr
         typer.echo(json.dumps(rows))
         return
     table = Table("name", "model", "licence", "sizes", "variants")
-    for name in manifest.names():
-        known = manifest.load(name)
-        states_text = ", ".join(f"{variant}: {_export_state(name, variant)}" for variant in known.variants)
-        table.add_row(name, known.title, known.licence, ", ".join(map(str, known.dims)), states_text)
+    for row in rows:
+        states_text = ", ".join(f"{variant}: {state}" for variant, state in row["variants"].items())
+        table.add_row(row["name"], row["title"], row["licence"], ", ".join(map(str, row["dims"])), states_text)
     Console().print(table)
     _say(f"models are in {cache.models_dir()}")
 
