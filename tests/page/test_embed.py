@@ -32,8 +32,8 @@ def test_vectors_are_those_of_the_native_runtime(opened: Page, runtime: Any, tas
     cosines = (np.array(vectors) * wanted).sum(1)
     assert types and size == dim and truncated == cut
     # The same graph, but sums in another order: where a code is rounded the other way, all after it moves a little.
-    # Measured 0.9995 at least, and 0.9987 for one text in a former export: which text it meets is chance.
-    assert cosines.mean() >= 0.9995 and cosines.min() >= 0.998, cosines
+    # Over 957 texts of XQuAD (en): mean 0.99990, least 0.99925, none below 0.999.
+    assert cosines.mean() >= 0.9995 and cosines.min() >= 0.999, cosines
     assert np.abs(np.linalg.norm(vectors, axis=1) - 1).max() < 1e-5
 
 

@@ -31,9 +31,17 @@ def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None)
     return found
 
 
-def test_an_isolated_page_has_threads_and_says_so(opened: Page) -> None:
+def test_an_isolated_page_has_the_threads_that_it_asks_for(page: Page, serve_site: Serve) -> None:
+    stats = opened_on(page, serve_site(), {"threads": 2})
+    assert stats["isolated"] and stats["threads"] == min(2, page.evaluate("navigator.hardwareConcurrency"))
+    assert stats["verified"]
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+
+
+def test_an_isolated_page_takes_half_the_processors(opened: Page) -> None:
     stats = opened.evaluate("insitu.stats()")
-    assert stats["isolated"] and stats["threads"] == min(4, opened.evaluate("navigator.hardwareConcurrency"))
+    half = -(-opened.evaluate("navigator.hardwareConcurrency") // 2)
+    assert stats["isolated"] and stats["threads"] == min(4, half)
     assert stats["verified"]
     assert {"pyodide", "wheel", "insitu", "engine", "model", "session", "index"} <= set(stats["steps"])
 

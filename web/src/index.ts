@@ -14,7 +14,7 @@ export interface OpenOptions {
   index?: string | URL;
   /** URL of a `model.lock.json`: another place of the index's model, or a model without an index. */
   model?: string | URL;
-  /** Threads of the model, at most. Default: up to 4 where the page is cross-origin isolated, 1 where not. */
+  /** Threads of the model, at most. Default: half the processors, up to 4, where the page is cross-origin isolated; 1 where not. */
   threads?: number;
   /** Ends the opening; the worker ends with it. */
   signal?: AbortSignal;

