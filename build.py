@@ -205,6 +205,7 @@ def npm_packages() -> Step:
 
 def chromium() -> Step:
     def run() -> None:
+        start_driver()
         path = find_chromium()
         if path is None and can_apt():
             apt_install("chromium")
@@ -220,6 +221,20 @@ def chromium() -> Step:
 
     hint = "Install Chromium or Chrome, or name one: INSITU_CHROMIUM=/path/to/chromium python3 build.py ..."
     return Step("Chromium", run, hint, [find_chromium() or ""], [CHROMIUM_FILE], [python_packages])
+
+
+def start_driver() -> None:
+    """Playwright's driver is a Node of its own, which wants a library that a bare Debian has not."""
+    start: list[str | Path] = [PYTHON, "-m", "playwright", "--version"]
+    try:
+        command(start)
+    except Failed as error:
+        if "libatomic" not in str(error):
+            raise
+        if not can_apt():
+            raise Failed(f"{error}\n\nInstall the library (Debian and Ubuntu: apt-get install libatomic1).") from None
+        apt_install("libatomic1")
+        command(start)
 
 
 def find_chromium() -> str | None:
