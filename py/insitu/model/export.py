@@ -17,6 +17,8 @@ from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.smoothing import read_smoothing
+from insitu.model.vocabulary import NotCompact, pack_vocabulary
+from insitu.runtime import FileRef
 
 Step = Callable[[str], None]
 """Called with the name of each step as it begins."""
@@ -74,7 +76,8 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
     graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
-    prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer)
+    prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer, len(codes))
+    vocabulary = _write_vocabulary(tokenizer, folder / "vocabulary.bin", step)
     return ModelLock(
         name=manifest.name,
         variant=variant,
@@ -93,6 +96,7 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
         rows=cache.file_ref(rows),
         row_count=len(codes),
         tokenizer=cache.file_ref(tokenizer),
+        vocabulary=vocabulary,
     )
 
 
@@ -106,14 +110,16 @@ def _read_tensors(path: Path) -> dict[str, Float]:
         raise ModelCorrupt(f"{path} is no safetensors file: {error}.") from error
 
 
-def _write_tokenizer(source: Path, target: Path) -> tuple[tuple[int, ...], tuple[int, ...], int]:
-    """The tokenizer without truncation and padding (the published one sets both to 128), compact JSON.
+def _write_tokenizer(source: Path, target: Path, row_count: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:
+    """The tokenizer without truncation and padding (a published one may set both), compact JSON.
 
-    Returns the ids that its template puts before and after a text, and the padding id.
+    Added tokens that have no row (Gemma's image token) are left out: a text that spells one is text. Returns the ids
+    that its template puts before and after a text, and the padding id.
     """
     data = json.loads(source.read_text(encoding="utf-8"))
     pad = (data.get("padding") or {}).get("pad_id", 0)
     data["truncation"] = data["padding"] = None
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["id"] < row_count]
     template = data.get("post_processor") or {}
     specials = template.get("special_tokens", {})
     before: list[int] = []
@@ -126,6 +132,16 @@ def _write_tokenizer(source: Path, target: Path) -> tuple[tuple[int, ...], tuple
             target_list.extend(specials[piece["SpecialToken"]["id"]]["ids"])
     target.write_text(json.dumps(data, ensure_ascii=False, separators=(",", ":")), encoding="utf-8")
     return tuple(before), tuple(after), int(pad)
+
+
+def _write_vocabulary(tokenizer: Path, target: Path, step: Step) -> FileRef | None:
+    """What the page reads instead of tokenizer.json; None if it must take that."""
+    try:
+        target.write_bytes(pack_vocabulary(json.loads(tokenizer.read_text(encoding="utf-8"))))
+    except NotCompact as error:
+        step(f"no compact vocabulary ({error}): the page takes tokenizer.json")
+        return None
+    return cache.file_ref(target)
 
 
 def _replace_folder(new: Path, old: Path) -> None:

@@ -21,5 +21,5 @@ def read_lock(folder: Path) -> ModelLock:
 
 def check_export(folder: Path, lock: ModelLock) -> None:
     """Raise `ModelCorrupt` unless each file of the exported model is whole."""
-    for ref in (lock.graph, lock.rows, lock.tokenizer):
+    for ref in lock.files:
         cache.check_file(folder / ref.file, ref, f"Export it again: insitu models export {lock.name}")

@@ -12,7 +12,7 @@ from insitu.runtime import FileRef
 from insitu.space import Space, hash_prompts
 
 FORMAT = "insitu-model"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class ModelLock:
 
     `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using, largest
     first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
-    put around the ids of each text. `prompts` maps a task to the text put before each input.
+    put around the ids of each text. `prompts` maps a task to the text put before each input. `vocabulary` is the
+    tokenizer as the page reads it, None where it takes `tokenizer` for that.
     """
 
     name: str
@@ -41,6 +42,12 @@ class ModelLock:
     rows: FileRef
     row_count: int
     tokenizer: FileRef
+    vocabulary: FileRef | None = None
+
+    @property
+    def files(self) -> tuple[FileRef, ...]:
+        """All files of the folder beside the lock."""
+        return tuple(ref for ref in (self.graph, self.rows, self.tokenizer, self.vocabulary) if ref is not None)
 
     def space(self, dim: int) -> Space:
         return Space(self.name, self.variant, self.weights, hash_prompts(self.prompts), self.check_dim(dim))
@@ -80,6 +87,7 @@ class ModelLock:
                 )
             for key in ("graph", "rows", "tokenizer"):
                 data[key] = FileRef(**data[key])
+            data["vocabulary"] = FileRef(**data["vocabulary"]) if data["vocabulary"] else None
             for key in ("dims", "prefix_ids", "suffix_ids"):
                 data[key] = tuple(data[key])
             return ModelLock(**data)
