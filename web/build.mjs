@@ -35,6 +35,7 @@ await build({
   entryPoints: {
     insitu: join(web, "src/index.ts"),
     worker: join(web, "src/worker.ts"),
+    tokenizer_other: join(web, "src/tokenizer_other.ts"),
     search: join(web, "search/search.ts"),
   },
   outdir: dist,

@@ -9,7 +9,7 @@ import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats }
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
 import { Scanner } from "./scan.ts";
 import { Store } from "./store.ts";
-import { Tokenizer } from "./tokenizer.ts";
+import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
 
 /** The parts of `index.json` and `model.lock.json` that are fetched ahead. Python checks them whole. */
 interface Manifest {
@@ -28,6 +28,7 @@ interface Lock {
   graph: FileRef;
   rows: FileRef;
   tokenizer: FileRef;
+  vocabulary: FileRef | null;
 }
 
 interface Opened {
@@ -103,7 +104,9 @@ async function open(args: OpenArgs): Promise<void> {
     };
     const graph = model(lock.graph);
     const rows = model(lock.rows);
-    const tokenizer = model(lock.tokenizer).then((bytes) => new Tokenizer(new TextDecoder().decode(bytes)));
+    const tokenizer = lock.vocabulary
+      ? model(lock.vocabulary).then(readTokenizer)
+      : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base));
     return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ graph, rows, tokenizer })) };
   })();
   const session = Promise.all([progress.step("model", files), engine]).then(([{ graph, rows, lock }]) =>
@@ -146,7 +149,12 @@ async function open(args: OpenArgs): Promise<void> {
       pending: progress.pending("texts"),
     }),
   };
-  void finish(host, args.index, texts, progress, store, [lock.graph, lock.rows, lock.tokenizer, ...refs(manifest)]);
+  void finish(host, args.index, texts, progress, store, [
+    lock.graph,
+    lock.rows,
+    lock.vocabulary ?? lock.tokenizer,
+    ...refs(manifest),
+  ]);
 }
 
 /** After the first answer can be given: fetch what later answers need, then drop what no file names any more. */

@@ -1,0 +1,153 @@
+// The compact vocabulary file (py/insitu/model/vocabulary.py): all tokens in one buffer, found by hash. DESIGN.md, "Token ids".
+
+import { InsituError } from "./errors.ts";
+
+const FORMAT = "insitu-vocabulary";
+const VERSION = 1;
+
+/** What the file says beside the tokens. Numbers that say more than their name are explained where they are used. */
+export interface Header {
+  format: string;
+  version: number;
+  kind: string;
+  /** Tokens, in order of id. */
+  count: number;
+  /** Ids of the tokens that are found in a text before anything else: [first, last] of each run. */
+  added: [number, number][];
+  [option: string]: unknown;
+}
+
+/** A multiplier whose powers run through all odd residues of its kind: the hash of a text is a polynomial in it. */
+const FACTOR = 0x01000193;
+
+/** The hash of a text that goes on with `unit`. Start with 0. */
+export function hashNext(hash: number, unit: number): number {
+  return (Math.imul(hash, FACTOR) + unit + 1) | 0;
+}
+
+/** Powers of the factor: the hash of units[a..b) is `h[b] - h[a] * power[b - a]`, h being the hashes of the prefixes. */
+export function hashPowers(count: number): Int32Array {
+  const powers = new Int32Array(count + 1).fill(1);
+  for (let i = 1; i <= count; i++) powers[i] = Math.imul(powers[i - 1]!, FACTOR);
+  return powers;
+}
+
+/** Spread over all bits: those of a polynomial with an odd factor are worth the less the lower they are. */
+export function mix(hash: number): number {
+  hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
+  return hash ^ (hash >>> 15);
+}
+
+export class Vocabulary {
+  readonly header: Header;
+  /** UTF-16 units of all tokens, one after another; token i begins at starts[i]. An id without a token has none. */
+  readonly units: Uint16Array;
+  readonly starts: Uint32Array;
+  /** Units of the longest token. */
+  readonly longest: number;
+  /** Open addressing: id + 1 in the low bits, bits of the hash above, 0 where nothing is. */
+  readonly #slots: Int32Array;
+  readonly #idMask: number;
+
+  private constructor(header: Header, lengths: Uint8Array, text: Uint8Array) {
+    const { count } = header;
+    const starts = new Uint32Array(count + 1);
+    let longest = 0;
+    for (let id = 0; id < count; id++) {
+      const length = lengths[id]!;
+      starts[id + 1] = starts[id]! + length;
+      if (length > longest) longest = length;
+    }
+    const units = new Uint16Array(starts[count]!);
+    const idMask = 2 ** (32 - Math.clz32(count)) - 1;
+    // Between a quarter and half of the slots are used.
+    const slots = new Int32Array(2 ** (33 - Math.clz32(count - 1)));
+    const last = slots.length - 1;
+    let at = 0;
+    // One loop without calls into other objects: it runs once, and so mostly before it is optimised.
+    for (let id = 0; id < count; id++) {
+      const start = starts[id]!;
+      const end = starts[id + 1]!;
+      if (start === end) continue;
+      let hash = 0;
+      for (let i = start; i < end; i++) {
+        let unit = text[at++]!;
+        if (unit >= 0x80) {
+          if (unit < 0xe0) unit = ((unit & 0x1f) << 6) | (text[at++]! & 0x3f);
+          else if (unit < 0xf0) unit = ((unit & 0xf) << 12) | ((text[at++]! & 0x3f) << 6) | (text[at++]! & 0x3f);
+          else {
+            const high = ((unit & 7) << 18) | ((text[at++]! & 0x3f) << 12);
+            const code = (high | ((text[at++]! & 0x3f) << 6) | (text[at++]! & 0x3f)) - 0x10000;
+            unit = 0xd800 | (code >> 10);
+            units[i++] = unit;
+            hash = hashNext(hash, unit);
+            unit = 0xdc00 | (code & 0x3ff);
+          }
+        }
+        units[i] = unit;
+        hash = hashNext(hash, unit);
+      }
+      hash = mix(hash);
+      let slot = hash & last;
+      while (slots[slot] !== 0) slot = (slot + 1) & last;
+      slots[slot] = (hash & ~idMask) | (id + 1);
+    }
+    if (at !== text.length) throw new Error("it is cut");
+    this.header = header;
+    this.units = units;
+    this.starts = starts;
+    this.longest = longest;
+    this.#slots = slots;
+    this.#idMask = idMask;
+  }
+
+  /** Code: `model-corrupt`. */
+  static async read(bytes: Uint8Array<ArrayBuffer>): Promise<Vocabulary> {
+    try {
+      const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+      const raw = new Uint8Array(await new Response(unpacked).arrayBuffer());
+      const line = raw.indexOf(10);
+      const header = JSON.parse(new TextDecoder().decode(raw.subarray(0, line))) as Header;
+      if (header.format !== FORMAT || header.version !== VERSION) {
+        throw new Error(`it is ${header.format} version ${header.version}, this release reads ${FORMAT} ${VERSION}`);
+      }
+      const texts = line + 1 + header.count;
+      return new Vocabulary(header, raw.subarray(line + 1, texts), raw.subarray(texts));
+    } catch (error) {
+      throw new InsituError(
+        "model-corrupt",
+        `The vocabulary cannot be read (${(error as Error).message}). Export the model again.`,
+      );
+    }
+  }
+
+  /** The id of the token units[start..end), whose hash is `hash`; -1 if there is none. */
+  find(units: Uint16Array, start: number, end: number, hash: number): number {
+    hash = mix(hash);
+    const slots = this.#slots;
+    const last = slots.length - 1;
+    const idMask = this.#idMask;
+    for (let slot = hash & last; ; slot = (slot + 1) & last) {
+      const entry = slots[slot]!;
+      if (entry === 0) return -1;
+      if (((entry ^ hash) & ~idMask) !== 0) continue;
+      const id = (entry & idMask) - 1;
+      const from = this.starts[id]!;
+      if (this.starts[id + 1]! - from !== end - start) continue;
+      let i = start;
+      while (i < end && units[i] === this.units[from + i - start]) i++;
+      if (i === end) return id;
+    }
+  }
+
+  /** The id of a token; -1 if there is none. */
+  id(token: string): number {
+    const units = Uint16Array.from({ length: token.length }, (_, i) => token.charCodeAt(i));
+    return this.find(units, 0, units.length, units.reduce(hashNext, 0));
+  }
+
+  /** The text of a token. */
+  token(id: number): string {
+    return String.fromCharCode(...this.units.subarray(this.starts[id], this.starts[id + 1]));
+  }
+}
