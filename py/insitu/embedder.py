@@ -6,6 +6,7 @@ import asyncio
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 from insitu.errors import InvalidArgument
 from insitu.model.lock import ModelLock
@@ -50,14 +51,16 @@ class Embedder:
         texts: Sequence[str],
         *,
         task: str = "document",
+        titles: Sequence[str] | None = None,
         dim: int | None = None,
         on_progress: Progress | None = None,
     ) -> Embeddings:
         """Embed `texts` with the prompt of `task` ('query', 'document', 'none', or another of the model's).
 
-        `dim`: 1 to the model's full size (`DimUnsupported` otherwise); the model's default if None. An empty text is
-        embedded as the prompt and the special tokens alone. Too long a text is cut at the model's maximum; see
-        `Embeddings.truncated`. A vector does not depend on the texts beside it.
+        `dim`: 1 to the model's full size (`DimUnsupported` otherwise); the model's default if None. `titles`, one
+        for each text, are used where the prompt has a place for one. An empty text is embedded as the prompt and the
+        special tokens alone. Too long a text is cut at the model's maximum; see `Embeddings.truncated`. A vector does
+        not depend on the texts beside it.
         """
         if isinstance(texts, str):
             raise InvalidArgument("embed() takes a list of texts; for one text write [text].")
@@ -65,11 +68,13 @@ class Embedder:
             if not isinstance(text, str):
                 raise InvalidArgument(f"text {position} is {type(text).__name__}, not str.")
         size = self.lock.check_dim(dim)
-        prompt = self.lock.prompt(task)
+        if titles is not None and len(titles) != len(texts):
+            raise InvalidArgument(f"{len(titles)} titles were given for {len(texts)} texts.")
+        prompts = [self.lock.prompt(task, title) for title in titles or [""]]
         block = self.runtime.new_block(len(texts), size)
         if not texts:
             return Embeddings(block, (), ())
-        framed, truncated = await self._ids(texts, prompt)
+        framed, truncated = await self._ids(texts, prompts)
         done = 0
         for batch in plan_batches([len(ids) for ids in framed]):
             await self.runtime.forward(_join([framed[i] for i in batch]), block, batch)
@@ -82,15 +87,16 @@ class Embedder:
 
     async def token_ids(self, texts: Sequence[str], *, task: str = "document") -> list[array[int]]:
         """The ids that the model reads for each text: prompt, special tokens and cut included."""
-        return (await self._ids(texts, self.lock.prompt(task)))[0]
+        return (await self._ids(texts, [self.lock.prompt(task)]))[0]
 
     async def count_tokens(self, texts: Sequence[str]) -> tuple[int, ...]:
         """How many tokens each text has, without prompt and special tokens."""
         return (await self.runtime.tokenize([well_formed(text) for text in texts])).lengths
 
-    async def _ids(self, texts: Sequence[str], prompt: str) -> tuple[list[array[int]], tuple[bool, ...]]:
-        """Ids with special tokens, cut at the model's maximum, and which texts were cut."""
-        tokens = await self.runtime.tokenize([well_formed(prompt + text) for text in texts])
+    async def _ids(self, texts: Sequence[str], prompts: Sequence[str]) -> tuple[list[array[int]], tuple[bool, ...]]:
+        """Ids with special tokens, cut at the model's maximum, and which were cut. One prompt, or one for each."""
+        whole = [well_formed(prompt + text) for prompt, text in zip(cycle(prompts), texts, strict=False)]
+        tokens = await self.runtime.tokenize(whole)
         prefix, suffix = array("i", self.lock.prefix_ids), array("i", self.lock.suffix_ids)
         room = self.lock.max_tokens - len(prefix) - len(suffix)
         parts = tokens.split()

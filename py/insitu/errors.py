@@ -25,6 +25,12 @@ class ModelCorrupt(InsituError):
     code = "model-corrupt"
 
 
+class LicenceNotAccepted(InsituError):
+    """The weights are under terms that were not accepted on this machine. The message says where they are."""
+
+    code = "licence-not-accepted"
+
+
 class FetchFailed(InsituError):
     """No source of a model file answered."""
 

@@ -250,8 +250,10 @@ class _Builder:
         }
         self.pages_embedded = len(fresh)
         self.chunks_embedded = sum(len(chunks) for chunks in fresh.values())
-        texts = [embed_text(pages[number].title, chunk) for number, chunks in fresh.items() for chunk in chunks]
-        vectors, full = await self._embed(texts, on_progress)
+        titled = self._embedder.lock.takes_titles  # the title has its place in the prompt, else it leads the text
+        chunks = [(pages[number].title, chunk) for number, chunks in fresh.items() for chunk in chunks]
+        texts = [embed_text("" if titled else title, chunk) for title, chunk in chunks]
+        vectors, full = await self._embed(texts, [title for title, _ in chunks], on_progress)
         used = 0
         for number, (page, digest) in enumerate(zip(pages, hashes, strict=True)):
             if number in fresh:
@@ -267,7 +269,9 @@ class _Builder:
             self.vectors.append(rows[0])
             self.full.append(rows[1])
 
-    async def _embed(self, texts: Sequence[str], on_progress: Progress | None) -> tuple[Rows, Rows]:
+    async def _embed(
+        self, texts: Sequence[str], titles: Sequence[str], on_progress: Progress | None
+    ) -> tuple[Rows, Rows]:
         vectors: list[Rows] = []
         full: list[Rows] = []
         for first in range(0, len(texts), EMBED_AT_ONCE):
@@ -276,8 +280,10 @@ class _Builder:
                 if on_progress is not None:
                     on_progress("embed", first + done, len(texts))
 
-            part = texts[first : first + EMBED_AT_ONCE]
-            embedded = await self._embedder.embed(part, task="document", dim=self._dim, on_progress=report)
+            part = slice(first, first + EMBED_AT_ONCE)
+            embedded = await self._embedder.embed(
+                texts[part], task="document", titles=titles[part], dim=self._dim, on_progress=report
+            )
             self.truncated += sum(embedded.truncated)
             vectors.append(Rows.of(embedded.block.codes(), self._dim))
             full.append(Rows.of(embedded.block.full_codes(), self._embedder.lock.full_dim))

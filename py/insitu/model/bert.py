@@ -17,9 +17,13 @@ from insitu.model.quantise import Float
 Tensors = Mapping[str, Float]
 
 
-def table(tensors: Tensors) -> Float:
-    """The word embeddings, vocabulary x size: they become the token rows outside the graph."""
-    return tensors["embeddings.word_embeddings.weight"]
+# The word embeddings, vocabulary x size: they become the token rows outside the graph.
+TABLE = "embeddings.word_embeddings.weight"
+
+
+def row_factor(config: Mapping[str, Any]) -> float:
+    """What token rows are multiplied by."""
+    return 1.0
 
 
 def build(

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import DiskFull, InsituError, ModelCorrupt, WriteFailed
+from insitu.model.manifest import Manifest
 from insitu.runtime import FileRef
 
 
@@ -30,6 +31,13 @@ def source_dir(name: str) -> Path:
     return models_dir() / "sources" / name
 
 
+def published_dir(manifest: Manifest) -> Path:
+    """The folder of a model that is a folder, else where `fetch` puts its files."""
+    folder = Path(str(manifest.folder))
+    own = manifest.files and (folder / manifest.files[0].file).is_file()
+    return folder if own else source_dir(manifest.name)
+
+
 def export_dir(name: str, variant: str) -> Path:
     """An exported model."""
     return models_dir() / f"{name}-{variant}"
@@ -45,7 +53,7 @@ def check_file(path: Path, ref: FileRef, way_out: str) -> None:
     if not path.is_file():
         raise ModelCorrupt(f"{path} is missing. {way_out}")
     size = path.stat().st_size
-    if size != ref.bytes:
+    if ref.bytes and size != ref.bytes:
         raise ModelCorrupt(f"{path} has {size:,} bytes instead of {ref.bytes:,}: it is cut or another file. {way_out}")
     found = sha256(path)
     if found != ref.sha256:

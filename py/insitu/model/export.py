@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 
 from insitu.errors import ModelCorrupt, ModelNotFound
-from insitu.model import bert, cache
+from insitu.model import bert, cache, gemma
+from insitu.model.licence import require_licence
 from insitu.model.lock import ModelLock
 from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.smoothing import read_smoothing
+from insitu.model.variants import linear_of, row_bits
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
+from insitu.model.weights import Weights
 from insitu.runtime import FileRef
 
 Step = Callable[[str], None]
@@ -30,18 +35,21 @@ def export(
     *,
     source: Path | None = None,
     out: Path | None = None,
+    accept_licence: bool = False,
     on_step: Step | None = None,
 ) -> Path:
     """Write the exported model `name` and return its folder.
 
-    `source` holds the published files (default: where `fetch` puts them), checked by hash; `out` is the folder written
-    (default: in `models_dir()`). A previous export stays whole until the new one is complete. Raises `ModelNotFound`,
-    `VariantUnsupported`, `ModelCorrupt`, `DiskFull`.
+    `name` is a known model or a folder with a `model.json`. `source` holds the published files (default: where `fetch`
+    puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). A previous
+    export stays whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
+    `LicenceNotAccepted`, `DiskFull`.
     """
     manifest = load(name)
     manifest.check_variant(variant)
-    source = source or cache.source_dir(name)
-    out = out or cache.export_dir(name, variant)
+    require_licence(manifest, accept_licence)
+    source = source or cache.published_dir(manifest)
+    out = out or cache.export_dir(manifest.name, variant)
     step = on_step or (lambda _: None)
     if not source.is_dir():
         raise ModelNotFound(f"{source} is not there. Fetch the weights first: insitu models fetch {name}")
@@ -56,27 +64,19 @@ def export(
 
 
 def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: Step) -> ModelLock:
-    if manifest.family != "bert":
-        raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
     step("read the weights")
-    tensors = _read_tensors(source / "model.safetensors")
-    config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    rotation = read_rotation(manifest)
+    weights = Weights(source / "model.safetensors")
+    config = manifest.config or json.loads((source / "config.json").read_text(encoding="utf-8"))
     step("write the token rows")
-    table = bert.table(tensors)
-    if table.shape[1] != manifest.full_dim:
-        raise ModelCorrupt(f"{manifest.name}: token rows have {table.shape[1]} components, not {manifest.full_dim}.")
     rows = folder / f"rows.{variant}.bin"
-    codes, scales = quantise_rows(table)
-    rows.write_bytes(codes.tobytes() + scales.astype("<f4").tobytes())
+    row_count = _write_rows(weights, manifest, config, row_bits(variant), rows)
     step("build the graph")
     graph = folder / f"transformer.{variant}.onnx"
-    smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
-    model = bert.build(tensors, config, rotation, smoothing, manifest.max_tokens)
+    model = _build(manifest, variant, weights, config, source)
     graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
-    prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer, len(codes))
+    prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer, row_count)
     vocabulary = _write_vocabulary(tokenizer, folder / "vocabulary.bin", step)
     return ModelLock(
         name=manifest.name,
@@ -94,20 +94,53 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
         weights=manifest.identity(),
         graph=cache.file_ref(graph),
         rows=cache.file_ref(rows),
-        row_count=len(codes),
+        row_count=row_count,
         tokenizer=cache.file_ref(tokenizer),
+        row_bits=row_bits(variant),
         vocabulary=vocabulary,
     )
 
 
-def _read_tensors(path: Path) -> dict[str, Float]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
+def _write_rows(weights: Weights, manifest: Manifest, config: Mapping[str, Any], bits: int, path: Path) -> int:
+    """The token table as int8 (or float32) rows, then their scales. Returns the number of rows."""
+    family = gemma if manifest.family == "gemma" else bert
+    if family.TABLE not in weights or weights.shape(family.TABLE)[1] != manifest.full_dim:
+        raise ModelCorrupt(f"model.safetensors: {family.TABLE} should have rows of {manifest.full_dim}.")
+    factor = np.float32(family.row_factor(config))
+    scales = []
+    with path.open("wb") as file:
+        for block in weights.blocks(family.TABLE):
+            codes, block_scales = quantise_rows(block) if bits == 8 else (block, np.ones(len(block), np.float32))
+            file.write(codes.tobytes())
+            scales.append(block_scales * factor)
+        file.write(np.concatenate(scales).astype("<f4").tobytes())
+    return sum(len(block) for block in scales)
 
-    try:
-        return {name: tensor.astype(np.float32, copy=False) for name, tensor in load_file(path).items()}
-    except (SafetensorError, ValueError) as error:
-        raise ModelCorrupt(f"{path} is no safetensors file: {error}.") from error
+
+def _build(
+    manifest: Manifest, variant: str, weights: Weights, config: Mapping[str, Any], source: Path
+) -> onnx.ModelProto:
+    if manifest.family == "bert":
+        smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
+        return bert.build(weights, config, read_rotation(manifest), smoothing, manifest.max_tokens)
+    if manifest.family == "gemma":
+        dense = _dense(manifest, source)
+        return gemma.build(weights, config, dense, linear_of(variant), row_bits(variant))
+    raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
+
+
+def _dense(manifest: Manifest, source: Path) -> Float | None:
+    """The product of the Dense layers behind pooling (full_dim x size): they have no bias and no activation."""
+    product: Float | None = None
+    for ref in manifest.files:
+        if "_Dense/" in ref.file:
+            layer = Weights(source / ref.file)
+            if "linear.bias" in layer or "linear.weight" not in layer:
+                raise ModelCorrupt(f"{ref.file}: one weight and no bias are known here, found {', '.join(layer)}.")
+            product = layer["linear.weight"] if product is None else layer["linear.weight"] @ product
+    if product is not None and product.shape != (manifest.full_dim, manifest.full_dim):
+        raise ModelCorrupt(f"The Dense layers make {product.shape}, not {manifest.full_dim} squared.")
+    return product
 
 
 def _write_tokenizer(source: Path, target: Path, row_count: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:

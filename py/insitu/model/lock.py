@@ -21,7 +21,8 @@ class ModelLock:
 
     `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using, largest
     first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
-    put around the ids of each text. `prompts` maps a task to the text put before each input. `vocabulary` is the
+    put around the ids of each text. `prompts` maps a task to the text put before each input, in which `{title}` stands
+    for the input's title. `row_bits` is 8 (token rows are int8) or 32 (float32: for CPython only). `vocabulary` is the
     tokenizer as the page reads it, None where it takes `tokenizer` for that.
     """
 
@@ -42,6 +43,7 @@ class ModelLock:
     rows: FileRef
     row_count: int
     tokenizer: FileRef
+    row_bits: int = 8
     vocabulary: FileRef | None = None
 
     @property
@@ -63,13 +65,19 @@ class ModelLock:
             )
         return dim
 
-    def prompt(self, task: str) -> str:
-        """The text put before each input of `task`. Raises `TaskUnsupported`."""
+    @property
+    def takes_titles(self) -> bool:
+        """Whether the prompt for documents has a place for a title."""
+        return "{title}" in self.prompts.get("document", "")
+
+    def prompt(self, task: str, title: str = "") -> str:
+        """The text put before an input of `task` that has this title. Raises `TaskUnsupported`."""
         if task == "none":
             return ""
         if task not in self.prompts:
             raise TaskUnsupported(f"task {task!r}: {self.name} knows {', '.join(sorted({*self.prompts, 'none'}))}.")
-        return self.prompts[task]
+        # "none" is what EmbeddingGemma's model card puts where there is no title.
+        return self.prompts[task].replace("{title}", " ".join(title.split()) or "none")
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"

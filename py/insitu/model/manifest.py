@@ -37,9 +37,11 @@ class Source:
 class Manifest:
     """What `models/<name>/model.json` says.
 
-    `dims` are measured sizes, largest first; `max_tokens` counts special tokens; `rotation` is the file of an
-    orthonormal matrix put behind pooling (`insitu.model.rotation`), `smoothing` that of the factors before matrix
-    products (`insitu.model.smoothing`); None without one.
+    `terms` is where the licence stands that must be accepted before the weights are fetched ('' if none must).
+    `config` stands for a published config.json that is not among the `files`. `dims` are measured sizes, largest first;
+    `max_tokens` counts special tokens; `rotation` is the file of an orthonormal matrix put behind pooling
+    (`insitu.model.rotation`), `smoothing` that of the factors before matrix products (`insitu.model.smoothing`); None
+    without one.
     """
 
     name: str
@@ -58,6 +60,8 @@ class Manifest:
     files: tuple[FileRef, ...]
     rotation: FileRef | None = None
     smoothing: FileRef | None = None
+    terms: str = ""
+    config: Mapping[str, Any] | None = None
     folder: Traversable = field(default=Path(), compare=False)
 
     def identity(self) -> str:
@@ -89,7 +93,12 @@ def names() -> list[str]:
 
 
 def load(name: str) -> Manifest:
-    """The manifest of one model. Raises `ModelNotFound` naming the known ones, `ModelCorrupt` if it cannot be read."""
+    """The manifest of a known model, or of a folder that holds a `model.json` beside its weights.
+
+    Raises `ModelNotFound` naming the known ones, `ModelCorrupt` if it cannot be read.
+    """
+    if (Path(name) / "model.json").is_file():
+        return parse((Path(name) / "model.json").read_text(encoding="utf-8"), Path(name))
     known = names()
     if name not in known:
         raise ModelNotFound(f"model {name!r} is not known. Known: {', '.join(known) or 'none'}.")
@@ -107,7 +116,8 @@ def parse(text: str, folder: Traversable) -> Manifest:
         for key in ("variants", "dims"):
             data[key] = tuple(data[key])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
-        data["files"] = tuple(FileRef(**file) for file in data["files"])
+        # Sizes may be left out: the hash decides.
+        data["files"] = tuple(FileRef(**{"bytes": 0, **file}) for file in data["files"])
         for key in ("rotation", "smoothing"):
             data[key] = FileRef(**data[key]) if data.get(key) else None
         return Manifest(**data, folder=folder)

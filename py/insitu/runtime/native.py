@@ -108,10 +108,10 @@ class NativeRuntime:
         except Exception as error:  # both libraries raise their own kinds for a bad file
             raise ModelCorrupt(f"{model_dir} cannot be opened: {error}") from error
         data = np.fromfile(model_dir / lock.rows.file, np.uint8)
-        split = lock.row_count * lock.full_dim
+        split = lock.row_count * lock.full_dim * lock.row_bits // 8
         if data.size != split + 4 * lock.row_count:
             raise ModelCorrupt(f"{lock.rows.file} does not hold {lock.row_count} rows of {lock.full_dim}.")
-        rows = data[:split].view(np.int8).reshape(lock.row_count, lock.full_dim)
+        rows = data[:split].view(np.int8 if lock.row_bits == 8 else "<f4").reshape(lock.row_count, lock.full_dim)
         scales = data[split:].view("<f4").astype(np.float32)
         return cls(lock, session, tokenizer, rows, scales, index_dir)
 
@@ -144,7 +144,7 @@ class NativeRuntime:
         lengths = np.array(tokens.lengths, np.int32)
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.frombuffer(tokens.ids, np.int32)
-        rows = np.zeros((*mask.shape, self.lock.full_dim), np.int8)
+        rows = np.zeros((*mask.shape, self.lock.full_dim), self._rows.dtype)
         scales = np.zeros((*mask.shape, 1), np.float32)
         rows[mask] = self._rows[ids]
         scales[mask, 0] = self._row_scales[ids]

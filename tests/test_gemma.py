@@ -1,0 +1,159 @@
+"""EmbeddingGemma's architecture, on random weights: the graph against transformers, and bad checkpoints."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from insitu.embedder import Embedder
+from insitu.errors import LicenceNotAccepted, ModelCorrupt
+from insitu.model import manifest
+from insitu.model.export import export
+from insitu.runtime.native import NativeRuntime
+from make_checkpoint import make
+from page.conftest import wait
+
+GOLDEN = json.loads((Path(__file__).parent / "data/tiny-gemma/golden.json").read_text(encoding="utf-8"))
+# The least cosine to float32 on the tiny random checkpoint, (mean, worst). Random weights are harder than trained ones:
+# nothing repeats, and rounding errors do not cancel over 96 channels as they do over 768.
+LEAST = {"fp32": (0.99999, 0.99999), "q8": (0.999, 0.999), "int8": (0.995, 0.99), "q4": (0.95, 0.9)}
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("tiny") / "gemma")
+
+
+def opened(checkpoint: Path, variant: str, out: Path) -> Embedder:
+    runtime = NativeRuntime.open(export(str(checkpoint), variant, out=out), threads=1)
+    return Embedder(runtime, runtime.lock)
+
+
+@pytest.fixture(scope="session", params=sorted(LEAST))
+def embedder(request: pytest.FixtureRequest, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Embedder:
+    return opened(checkpoint, request.param, tmp_path_factory.mktemp("out") / request.param)
+
+
+def vectors(embedder: Embedder, texts: list[str], **options: Any) -> np.ndarray:
+    found = wait(embedder.embed(texts, **{"task": "none", "dim": 96, **options}))
+    return np.frombuffer(found.block.vectors(), "<f4").reshape(len(texts), -1)
+
+
+def golden_vectors() -> np.ndarray:
+    return np.array([np.frombuffer(base64.b64decode(case["embedding"]), "<f4") for case in GOLDEN["cases"]])
+
+
+def test_the_checkpoint_is_the_one_that_the_golden_file_was_made_from(checkpoint: Path) -> None:
+    found = {ref.file: ref.sha256 for ref in manifest.load(str(checkpoint)).files}
+    assert found["model.safetensors"] == GOLDEN["model_safetensors_sha256"]
+
+
+def test_ids_and_vectors_are_those_of_transformers(embedder: Embedder) -> None:
+    texts = [case["text"] for case in GOLDEN["cases"]]
+    ids = wait(embedder.token_ids(texts, task="none"))
+    assert [list(found) for found in ids] == [case["token_ids"] for case in GOLDEN["cases"]]
+    assert max(map(len, ids)) > 20 * 17, "a text should be far longer than the window"
+    mean, least = LEAST[embedder.lock.variant]
+    alone = np.concatenate([vectors(embedder, [text]) for text in texts])
+    cosines = (alone * golden_vectors()).sum(axis=1)
+    assert cosines.mean() >= mean and cosines.min() >= least, cosines
+
+
+def test_a_vector_does_not_depend_on_the_texts_beside_it(embedder: Embedder) -> None:
+    texts = [case["text"] for case in GOLDEN["cases"]] + [f"the keeper and lamp number {number}" for number in range(9)]
+    together = vectors(embedder, texts)
+    alone = np.concatenate([vectors(embedder, [text]) for text in texts])
+    assert (together * alone).sum(axis=1).min() >= 0.999999
+
+
+def test_a_smaller_dim_is_the_start_of_the_full_vector(embedder: Embedder) -> None:
+    full, short = (vectors(embedder, ["a few words"], dim=dim)[0] for dim in (96, 32))
+    assert np.allclose(short, full[:32] / np.linalg.norm(full[:32]), atol=1e-6)
+
+
+def test_a_document_has_its_title_in_the_prompt(embedder: Embedder) -> None:
+    titled = vectors(embedder, ["lamps"], task="document", titles=["The keeper"])
+    assert np.array_equal(titled, vectors(embedder, ["title: The keeper | text: lamps"]))
+    untitled = vectors(embedder, ["lamps"], task="document")
+    assert np.array_equal(untitled, vectors(embedder, ["title: none | text: lamps"]))
+
+
+def changed(checkpoint: Path, target: Path, tensors: dict[str, Any] | None = None, **config: Any) -> Path:
+    """A copy of the checkpoint with other tensors and another configuration, and a manifest that fits it."""
+    from make_checkpoint import manifest as manifest_of
+
+    make(target, **config)
+    if tensors is not None:
+        save_file(tensors, target / "model.safetensors")
+        (target / "model.json").write_text(json.dumps(manifest_of(target, 96)), encoding="utf-8")
+    return target
+
+
+def test_float16_weights_are_widened(checkpoint: Path, tmp_path: Path) -> None:
+    halves = {name: tensor.astype(np.float16) for name, tensor in load_file(checkpoint / "model.safetensors").items()}
+    embedder = opened(changed(checkpoint, tmp_path / "half", halves), "fp32", tmp_path / "out")
+    texts = [case["text"] for case in GOLDEN["cases"]]
+    cosines = (vectors(embedder, texts) * golden_vectors()).sum(axis=1)
+    assert cosines.min() > 0.9999
+
+
+def _without(tensors: dict[str, Any]) -> None:
+    del tensors["layers.3.mlp.up_proj.weight"]
+
+
+def _misshapen(tensors: dict[str, Any]) -> None:
+    tensors["layers.3.self_attn.q_norm.weight"] = np.zeros(33, np.float32)
+
+
+def _integers(tensors: dict[str, Any]) -> None:
+    tensors["norm.weight"] = np.zeros(96, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [(_without, "layers.3.mlp.up_proj"), (_misshapen, "q_norm"), (_integers, "norm.weight holds int32")],
+)
+def test_missing_or_wrong_tensors_are_named(checkpoint: Path, tmp_path: Path, damage: Any, told: str) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    damage(tensors)
+    with pytest.raises(ModelCorrupt, match=told):
+        export(str(changed(checkpoint, tmp_path / "bad", tensors)), "int8", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ({"use_bidirectional_attention": False}, "generates text|use_bidirectional_attention"),
+        ({"num_key_value_heads": 3}, "key/value heads"),
+    ],
+)
+def test_another_gemma_is_refused(checkpoint: Path, tmp_path: Path, config: dict[str, Any], told: str) -> None:
+    with pytest.raises(ModelCorrupt, match=told):
+        export(str(changed(checkpoint, tmp_path / "other", **config)), "int8", out=tmp_path / "out")
+
+
+def test_a_checkpoint_that_is_cut_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    folder = make(tmp_path / "cut")
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelCorrupt, match="cut or another file"):
+        export(str(folder), "int8", out=tmp_path / "out")
+
+
+def test_terms_are_accepted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSITU_MODELS", str(tmp_path))
+    monkeypatch.delenv("INSITU_ACCEPT_LICENSE", raising=False)
+    known = manifest.load("embeddinggemma-300m")
+    with pytest.raises(LicenceNotAccepted, match=known.terms):
+        export(known.name, "int8", source=tmp_path)
+    for _ in range(2):  # the second time without saying so again
+        with pytest.raises(ModelCorrupt, match=r"model\.safetensors is missing"):
+            export(known.name, "int8", source=tmp_path, accept_licence=_ == 0)
