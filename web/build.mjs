@@ -3,6 +3,7 @@
 //   INSITU_WHEEL=dist/insitu-….whl MICROPIP_WHEEL=….whl npm run build
 
 import { execFileSync } from "node:child_process";
+import { createHash } from "node:crypto";
 import {
   copyFileSync,
   existsSync,
@@ -16,6 +17,7 @@ import {
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
+import { pagePython, tryPagePython } from "./tools/page_python.mjs";
 
 const web = dirname(fileURLToPath(import.meta.url));
 const modules = join(web, "..", "node_modules");
@@ -57,19 +59,32 @@ for (const [name, features] of Object.entries({ plain: [], relaxed: ["--enable",
   execFileSync(process.execPath, [asc, join(web, "kernel/scan.ts"), "-o", output, ...flags]);
 }
 
-copy(join(modules, "pyodide"), "pyodide", ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip"]);
+copy(join(modules, "pyodide"), "pyodide", ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"]);
+const pythonZip = join(dist, "pyodide/python.zip");
+try {
+  writeFileSync(pythonZip, await pagePython(process.env.INSITU_WHEEL));
+  await tryPagePython(pythonZip);
+} catch (error) {
+  // Node would print all of Pyodide's one long line first.
+  console.error(`The page's Python could not be made: ${error.message}`);
+  process.exit(1);
+}
 copy(join(modules, "onnxruntime-web/dist"), "ort", ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]);
 for (const wheel of wheels) copy(dirname(wheel), "wheels", [basename(wheel)]);
 copy(join(web, "search"), ".", ["search.html", "search.css"]);
 copy(join(web, "licences"), "licences", readdirSync(join(web, "licences")));
 writeTypes();
 
+// The page keeps a snapshot of the interpreter that these files make: another one of any of them is another snapshot.
+const interpreter = createHash("sha256");
+for (const name of ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python.zip"]) {
+  interpreter.update(readFileSync(join(dist, "pyodide", name)));
+}
 const lock = JSON.parse(readFileSync(join(modules, "pyodide/pyodide-lock.json"), "utf8"));
-const [micropip, insitu] = wheels.map((wheel) => basename(wheel));
 const assets = {
-  wheels: { micropip: [micropip], insitu },
+  python: interpreter.digest("hex"),
   lock: lock.info,
-  bytes: { python: size("pyodide") + size("wheels"), engine: size("ort") },
+  bytes: { python: size("pyodide"), engine: size("ort") },
 };
 writeFileSync(join(dist, "assets.json"), JSON.stringify(assets, null, 1) + "\n");
 console.log(`web/dist: ${(size(".") / 1e6).toFixed(1)} MB`);

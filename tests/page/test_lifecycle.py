@@ -43,7 +43,7 @@ def test_an_isolated_page_takes_half_the_processors(opened: Page) -> None:
     half = -(-opened.evaluate("navigator.hardwareConcurrency") // 2)
     assert stats["isolated"] and stats["threads"] == min(4, half)
     assert stats["verified"]
-    assert {"pyodide", "wheel", "insitu", "engine", "model", "session", "index"} <= set(stats["steps"])
+    assert {"pyodide", "insitu", "engine", "model", "session", "index"} <= set(stats["steps"])
 
 
 def test_the_faster_kernel_is_taken_where_the_browser_can_run_it(opened: Page) -> None:
@@ -74,7 +74,7 @@ def test_a_page_that_is_not_isolated_works_on_one_thread(page: Page, serve_site:
         ("assets.json", "fetch-failed"),
         ("pyodide/pyodide.asm.wasm", "runtime-unavailable"),
         ("ort/ort-wasm-simd-threaded.wasm", "runtime-unavailable"),
-        ("wheels/insitu-0.1.0-py3-none-any.whl", "runtime-unavailable"),
+        ("pyodide/python.zip", "runtime-unavailable"),
         ("index.json", "index-not-found"),
     ],
 )

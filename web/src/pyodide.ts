@@ -1,4 +1,4 @@
-// Python in the worker: Pyodide from our own origin, our wheel installed in it by micropip.
+// Python in the worker: Pyodide from our own origin, with a library in which our code is compiled already.
 
 import type { PyodideAPI } from "pyodide";
 import type { PyProxy } from "pyodide/ffi";
@@ -8,8 +8,8 @@ import type { Block } from "./block.ts";
 
 /** `assets.json`: what the build put beside this script. */
 export interface Assets {
-  /** Wheels to install, below `wheels/`: micropip's own first, ours last. */
-  wheels: { micropip: string[]; insitu: string };
+  /** SHA-256 over the files of the interpreter. */
+  python: string;
   /** The header of Pyodide's lock file; its list of packages would lead to other origins. */
   lock: Record<string, string>;
   /** Bytes of the parts as they lie, for progress. */
@@ -38,23 +38,16 @@ export async function startPython(
   const folder = new URL("pyodide/", base).href;
   try {
     const { loadPyodide } = (await import(`${folder}pyodide.mjs`)) as typeof import("pyodide");
+    const { python } = await assets;
     const py: PyodideAPI = await loadPyodide({
       indexURL: folder,
-      packageBaseUrl: new URL("wheels/", base).href,
+      // The address changes with the content: a cache must not pair a new interpreter with an old library.
+      stdLibURL: `${folder}python.zip?${python.slice(0, 16)}`,
+      packageBaseUrl: folder,
       // An empty list of packages: nothing can be looked up anywhere.
       lockFileContents: assets.then(({ lock }) => ({ info: lock, packages: {} })) as never,
     });
     onStep("pyodide");
-    const { wheels } = await assets;
-    const url = (wheel: string): string => new URL(`wheels/${wheel}`, base).href;
-    await py.loadPackage(wheels.micropip.map(url), { checkIntegrity: false, messageCallback: () => undefined });
-    const micropip = py.pyimport("micropip") as PyProxy & {
-      install: PyProxy & { callKwargs(...args: unknown[]): Promise<void> };
-    };
-    // The wheel needs nothing in the page; without deps micropip asks no index.
-    await micropip.install.callKwargs(url(wheels.insitu), { deps: false });
-    micropip.destroy();
-    onStep("wheel");
     const bridge = py.pyimport("insitu.bridge") as BridgeModule;
     onStep("insitu");
     return bridge;
@@ -62,7 +55,7 @@ export async function startPython(
     if (error instanceof InsituError) throw error;
     throw new InsituError(
       "runtime-unavailable",
-      `Python did not start (${(error as Error).message ?? error}). Check that ${folder} and ${base}wheels/ are served.`,
+      `Python did not start (${(error as Error).message ?? error}). Check that ${folder} is served.`,
     );
   }
 }
