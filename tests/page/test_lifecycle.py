@@ -120,62 +120,6 @@ def test_close_ends_the_calls_under_way_and_all_later_ones(faulty: Page, serve_s
     assert caught(faulty, "insitu.search('cats')")[1] == "closed"
 
 
-def test_a_second_visit_takes_its_files_from_indexeddb(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    first = opened_on(page, served)
-    assert first["cache"] == {"works": True, "reason": "", "hits": 0, "misses": first["cache"]["misses"]}
-    page.wait_for_function("async () => (await insitu.stats()).pending === 0")
-    page.wait_for_timeout(300)
-    served.asked.clear()
-    second = opened_on(page, served)
-    assert second["cache"]["hits"] >= 6 and second["cache"]["misses"] == 0
-    kept = [path for path in served.asked if path.endswith((".bin", ".onnx")) or "/index/" in path]
-    assert kept == []
-
-
-def test_files_that_no_index_names_any_more_are_dropped(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    opened_on(page, served)
-    name = "insitu " + served.address + "insitu/index.json"
-    run = """async ([name, put]) => {
-        const result = (request) => new Promise((done) => { request.onsuccess = () => done(request.result); });
-        const db = await result(indexedDB.open(name));
-        const store = db.transaction('files', 'readwrite').objectStore('files');
-        if (put) store.put(new ArrayBuffer(8), 'stale');
-        const keys = await result(store.getAllKeys());
-        db.close();
-        return keys;
-    }"""
-    page.wait_for_timeout(500)
-    assert "stale" in page.evaluate(run, [name, True])
-    opened_on(page, served)
-    page.wait_for_timeout(1000)
-    keys = page.evaluate(run, [name, False])
-    assert "stale" not in keys and len(keys) >= 6
-
-
-def test_without_indexeddb_the_page_goes_on_and_says_why(page: Page, serve_site: Serve, site: Path) -> None:
-    broken = (
-        b"Object.defineProperty(self, 'indexedDB', { get() { throw new DOMException('denied', 'SecurityError'); } });"
-    )
-    worker = (site / "insitu/worker.js").read_bytes()
-    stats = opened_on(page, serve_site(instead={"/insitu/worker.js": broken + worker}))
-    assert not stats["cache"]["works"] and "denied" in stats["cache"]["reason"]
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
-
-
-def test_on_a_full_disk_the_page_goes_on_and_says_why(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    page.goto(served.address + "empty.html")
-    tools = page.context.new_cdp_session(page)
-    tools.send("Storage.overrideQuotaForOrigin", {"origin": served.address.rstrip("/"), "quotaSize": 100_000})
-    page.evaluate(OPEN)
-    page.wait_for_function("async () => (await insitu.stats()).pending === 0")
-    stats = page.evaluate("insitu.stats()")
-    assert not stats["cache"]["works"] and "Quota" in stats["cache"]["reason"]
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
-
-
 def entry(site: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((site / "insitu/index.json").read_text())
     return found

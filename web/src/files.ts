@@ -1,7 +1,12 @@
-// Fetching: with progress in bytes, a check of size and SHA-256, an end for requests that stand still, and one retry.
+// Files of an index or a model: from the store or the network, checked by size and SHA-256. What was cut goes on where it
+// was, in this visit or the next; tabs that want the same file load it once.
 
-import { InsituError, aborted } from "./errors.ts";
+import { canVerify, download, fetchBytes, OtherFile, type Bytes } from "./download.ts";
+import { InsituError } from "./errors.ts";
 import type { Store } from "./store.ts";
+
+export { canVerify, fetchBytes, type Bytes };
+export type OnBytes = (count: number) => void;
 
 /** A file with its size and hash, as an index or a model lock names it. */
 export interface FileRef {
@@ -10,111 +15,167 @@ export interface FileRef {
   sha256: string;
 }
 
-export type Bytes = Uint8Array<ArrayBuffer>;
-export type OnBytes = (count: number) => void;
-
-/** Milliseconds without a byte after which a request counts as lost. */
-const STALL = 30_000;
-
-/** SHA-256 can only be checked in secure contexts: https, and localhost. */
-export const canVerify = globalThis.crypto?.subtle !== undefined;
-
-/**
- * The body of `url`. `size`: its expected bytes, if known: a longer body ends the request. `onBytes` is called with the
- * size of each piece. Codes: `fetch-failed`, `aborted`.
- */
-export async function fetchBytes(
-  url: string,
-  options: { size?: number; cache?: RequestCache; signal?: AbortSignal | undefined; onBytes?: OnBytes } = {},
-): Promise<Bytes> {
-  const stop = new AbortController();
-  const onAbort = (): void => stop.abort();
-  options.signal?.addEventListener("abort", onAbort);
-  if (options.signal?.aborted) stop.abort();
-  let timer = setTimeout(onAbort, STALL);
-  try {
-    const response = await fetch(url, { cache: options.cache ?? "default", signal: stop.signal });
-    if (!response.ok || !response.body) {
-      throw new InsituError("fetch-failed", `${url} answered ${response.status}. Check that the file is served.`);
-    }
-    const pieces: Bytes[] = [];
-    let total = 0;
-    const reader = response.body.getReader();
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) break;
-      clearTimeout(timer);
-      timer = setTimeout(onAbort, STALL);
-      pieces.push(value as Bytes);
-      total += value.length;
-      options.onBytes?.(value.length);
-      if (options.size !== undefined && total > options.size) {
-        stop.abort();
-        break;
-      }
-    }
-    return join(pieces, total);
-  } catch (error) {
-    if (error instanceof InsituError) throw error;
-    if (options.signal?.aborted) throw aborted();
-    const cause = stop.signal.aborted ? `no byte came for ${STALL / 1000} s` : (error as Error).message;
-    throw new InsituError("fetch-failed", `${url} could not be fetched (${cause}). Check the connection; load again.`);
-  } finally {
-    clearTimeout(timer);
-    options.signal?.removeEventListener("abort", onAbort);
-  }
+export interface LoadOptions {
+  signal?: AbortSignal | undefined;
+  /** Told how many bytes more are there; fewer, by a negative count, when a download begins again. */
+  onBytes?: OnBytes;
 }
 
+/** A file is stored in pieces of so many bytes, as they come: a download that ends early has lost less than one. */
+const PIECE = 4 << 20;
+/** How often a tab that waits for another one looks how far that is, in milliseconds. */
+const LOOK = 1000;
+
 /**
- * One file below `base`, from the store or the network, its size and hash checked; what came from the network is stored.
+ * One file below `base`, its size and hash checked; what comes from the network is stored.
  *
- * `code` names the error of a file that is another than the named one, after a second fetch past the HTTP cache.
+ * `code` names the error of a file that is another than the named one, after a second download past the HTTP cache. Other
+ * codes: `fetch-failed`, `aborted`.
  */
 export async function load(
   ref: FileRef,
   base: string,
   code: "index-corrupt" | "model-corrupt",
   store: Store,
-  options: { signal?: AbortSignal | undefined; onBytes?: OnBytes } = {},
+  options: LoadOptions = {},
 ): Promise<Bytes> {
-  const stored = await store.get(ref.sha256);
-  if (stored && (await matches(stored, ref))) {
-    options.onBytes?.(stored.length);
-    return stored;
-  }
-  const url = new URL(ref.file, base).href;
-  let told = 0;
-  const onBytes = (count: number): void => {
-    told += count;
-    options.onBytes?.(count);
-  };
-  for (const cache of ["default", "reload"] as const) {
-    const bytes = await fetchBytes(url, { size: ref.bytes, cache, signal: options.signal, onBytes });
-    if (await matches(bytes, ref)) {
-      void store.put(ref.sha256, bytes);
-      return bytes;
+  const file = new StoredFile(ref, store, options);
+  await file.take();
+  if (file.complete) {
+    if (await file.matches()) {
+      store.hits++;
+      return file.whole;
     }
-    options.onBytes?.(-told);
-    told = 0;
+    await file.drop();
   }
-  const remedy = code === "index-corrupt" ? "Index the site again" : "Export the model again";
-  throw new InsituError(code, `${url} is not the file that was named: it is cut or was altered. ${remedy}.`);
+  store.misses++;
+  const url = new URL(ref.file, base).href;
+  return alone(file, async () => {
+    // Another tab may have loaded it meanwhile, or a part of it.
+    await file.take();
+    for (const cache of ["default", "reload"] as const) {
+      const came = file.complete || (await file.download(url, cache));
+      if (came && (await file.matches())) return file.whole;
+      await file.drop();
+    }
+    const remedy = code === "index-corrupt" ? "Index the site again" : "Export the model again";
+    throw new InsituError(code, `${url} is not the file that was named: it is cut or was altered. ${remedy}.`);
+  });
 }
 
-async function matches(bytes: Bytes, ref: FileRef): Promise<boolean> {
-  if (bytes.length !== ref.bytes) return false;
-  if (!canVerify) return true;
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === ref.sha256;
+/** Whether all of a file is stored. It is not read, so it may still turn out to be damaged. */
+export async function isStored(ref: FileRef, store: Store): Promise<boolean> {
+  return (await Promise.all(pieces(ref).map((i) => store.has(key(ref, i))))).every(Boolean);
 }
 
-function join(pieces: Bytes[], total: number): Bytes {
-  if (pieces.length === 1) return pieces[0]!;
-  const whole = new Uint8Array(total);
-  let at = 0;
-  for (const piece of pieces) {
-    whole.set(piece, at);
-    at += piece.length;
+/** `work` under the lock of the file, so that another tab waits for it and then finds what it stored. */
+async function alone(file: StoredFile, work: () => Promise<Bytes>): Promise<Bytes> {
+  if (!navigator.locks || !file.store.works) return work();
+  let looking = Promise.resolve();
+  const look = setInterval(() => (looking = file.take()), LOOK);
+  return new Promise((resolve, reject) => {
+    const { signal } = file.options;
+    const holding = async (): Promise<void> => {
+      clearInterval(look);
+      await looking;
+      await work().then(resolve, reject);
+      await file.storing; // then the next one finds all of it
+    };
+    navigator.locks
+      .request(`insitu file ${file.ref.sha256}`, signal ? { signal } : {}, holding)
+      .catch(reject)
+      .finally(() => clearInterval(look));
+  });
+}
+
+/** A file on its way into memory, and into the store. */
+class StoredFile {
+  readonly whole: Bytes;
+  /** Resolves when all pieces so far are stored. */
+  storing: Promise<unknown> = Promise.resolve();
+  #at = 0;
+  #etag = "";
+  #told = 0;
+
+  constructor(
+    readonly ref: FileRef,
+    readonly store: Store,
+    readonly options: LoadOptions,
+  ) {
+    this.whole = new Uint8Array(ref.bytes);
   }
-  return whole;
+
+  get complete(): boolean {
+    return this.#at === this.ref.bytes;
+  }
+
+  /** Read what the store has, as far as it has no gap. */
+  async take(): Promise<void> {
+    if (this.complete) return;
+    const { ref, whole } = this;
+    const first = Math.floor(this.#at / PIECE);
+    const etags = await Promise.all(
+      pieces(ref)
+        .slice(first)
+        .map(async (i) => {
+          const piece = await this.store.get(key(ref, i));
+          const size = Math.min(PIECE, ref.bytes - i * PIECE);
+          if (piece?.bytes.length !== size) return undefined;
+          whole.set(piece.bytes, i * PIECE);
+          return piece.note;
+        }),
+    );
+    const gap = etags.indexOf(undefined);
+    const count = gap < 0 ? etags.length : gap;
+    if (count > 0) this.#etag = etags[count - 1]!;
+    this.#tell(Math.min(ref.bytes, (first + count) * PIECE));
+  }
+
+  /** Fetch what is missing, and store it piece by piece. False if the server has a file of another length. */
+  async download(url: string, cache: RequestCache): Promise<boolean> {
+    const { ref, whole, store } = this;
+    let next = Math.floor(this.#at / PIECE);
+    const onBytes = (at: number, etag: string): void => {
+      if (at < this.#at) next = 0;
+      for (let end; at >= (end = Math.min(ref.bytes, (next + 1) * PIECE)) && next * PIECE < ref.bytes; next++) {
+        const put = store.put(key(ref, next), whole.subarray(next * PIECE, end), etag);
+        this.storing = this.storing.then(() => put);
+      }
+      this.#tell(at);
+    };
+    try {
+      const { signal } = this.options;
+      await download(url, whole, { from: this.#at, etag: this.#etag, cache, signal, onBytes });
+      return true;
+    } catch (error) {
+      if (error instanceof OtherFile) return false;
+      throw error;
+    }
+  }
+
+  async matches(): Promise<boolean> {
+    if (!canVerify) return true;
+    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", this.whole));
+    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === this.ref.sha256;
+  }
+
+  async drop(): Promise<void> {
+    await this.storing;
+    await this.store.drop(this.ref.sha256);
+    this.#etag = "";
+    this.#tell(0);
+  }
+
+  #tell(at: number): void {
+    this.options.onBytes?.(at - this.#told);
+    this.#told = this.#at = at;
+  }
+}
+
+function pieces(ref: FileRef): number[] {
+  return Array.from({ length: Math.ceil(ref.bytes / PIECE) }, (_, i) => i);
+}
+
+function key(ref: FileRef, piece: number): string {
+  return `${ref.sha256}/${piece}`;
 }

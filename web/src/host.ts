@@ -2,7 +2,7 @@
 
 import { Block } from "./block.ts";
 import { InsituError } from "./errors.ts";
-import { load, type Bytes, type FileRef } from "./files.ts";
+import { isStored, load, type Bytes, type FileRef } from "./files.ts";
 import type { Engine } from "./ort.ts";
 import type { Codes, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
@@ -55,7 +55,7 @@ export class Host {
   /** Load a file that a later `read` will ask for; what the store does not take stays in memory until then. */
   async ahead(ref: FileRef, onBytes: (count: number) => void): Promise<void> {
     const bytes = await load(ref, this.indexBase, "index-corrupt", this.store, { onBytes });
-    if (!(await this.store.has(ref.sha256))) this.#coming.set(ref.sha256, Promise.resolve(bytes));
+    if (!(await isStored(ref, this.store))) this.#coming.set(ref.sha256, Promise.resolve(bytes));
   }
 
   /** Vector shards, one after another, in the memory of the scan kernel. `files`: a JSON array of file references. */

@@ -64,7 +64,7 @@ export interface Stats {
   count: number;
   /** When each step of `open()` began and how long it took. */
   steps: Record<string, { start: number; took: number }>;
-  /** The cache of files in IndexedDB: what it held, or why it is not used. */
+  /** The cache of files: how many it held, how many the network gave, or why it is not used. */
   cache: { works: boolean; reason: string; hits: number; misses: number };
   /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
   verified: boolean;
@@ -72,6 +72,8 @@ export interface Stats {
   runs: { batches: number; took: number };
   /** Texts of the index still to come, in bytes. */
   pending: number;
+  /** Whether all that goes on after `open()` is done: loading texts, storing what the next visit needs. */
+  settled: boolean;
 }
 
 export interface Calls {

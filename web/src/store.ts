@@ -1,30 +1,35 @@
-// Files in IndexedDB, by their SHA-256. The only module that touches IndexedDB.
+// Files in Cache Storage, by their SHA-256. The only module that touches Cache Storage and IndexedDB.
 //
-// It is a cache: when it fails, or the disk is full, the page goes on without it and says why.
+// It is a cache: when it fails, or the disk is full, the page goes on without it and says why. Cache Storage wants addresses
+// as keys, so they are made of our origin; nothing ever asks the network for them.
 
-import { openDB, type IDBPDatabase } from "idb";
+import type { Bytes } from "./download.ts";
 
-const FILES = "files";
+/** An index that was not opened for so long no longer keeps its files, in milliseconds. */
+const FORGOTTEN = 90 * 24 * 3600 * 1000;
+
+export interface Piece {
+  bytes: Bytes;
+  /** What was put with it: of a piece of a file, the strong ETag of its response, empty if it had none. */
+  note: string;
+}
 
 export class Store {
+  /** Files found whole and right; files that the network had to give. */
   hits = 0;
   misses = 0;
   /** Why the store is not used; empty while it works. */
   reason = "";
-  #db: IDBPDatabase | undefined;
+  #cache: Cache | undefined;
 
   private constructor() {}
 
-  /** The store named `name`: one for each index, so that two sites of one origin leave each other's files alone. */
-  static async open(name: string): Promise<Store> {
+  /** `insitu-files`: the files of indexes and models, of all pages of this origin. */
+  static async open(name: "insitu-files" | "insitu-python"): Promise<Store> {
     const store = new Store();
     try {
-      store.#db = await openDB(name, 1, {
-        upgrade: (db) => void db.createObjectStore(FILES),
-        // Another tab wants to upgrade or delete the database: let it.
-        blocking: () => store.#fail(new Error("another tab took the database")),
-        terminated: () => store.#fail(new Error("the browser closed the database")),
-      });
+      if (!("caches" in globalThis)) throw new Error("Cache Storage needs https or localhost");
+      store.#cache = await caches.open(name);
     } catch (error) {
       store.#fail(error);
     }
@@ -32,56 +37,90 @@ export class Store {
   }
 
   get works(): boolean {
-    return this.#db !== undefined;
+    return this.#cache !== undefined;
   }
 
-  async get(sha256: string): Promise<Uint8Array<ArrayBuffer> | undefined> {
+  /** What is stored under `key`: the SHA-256 of a file, a slash, and the name of a piece. */
+  async get(key: string): Promise<Piece | undefined> {
     try {
-      const value: unknown = await this.#db?.get(FILES, sha256);
-      if (value instanceof ArrayBuffer) {
-        this.hits++;
-        return new Uint8Array(value);
-      }
+      const found = await this.#cache?.match(address(key));
+      if (!found) return undefined;
+      return { bytes: new Uint8Array(await found.arrayBuffer()), note: found.headers.get(NOTE) ?? "" };
     } catch (error) {
-      this.#fail(error);
+      return this.#fail(error);
     }
-    this.misses++;
-    return undefined;
   }
 
-  /** Whether this file is stored. Transactions run in order, so a `put` before this call has ended. */
-  async has(sha256: string): Promise<boolean> {
+  async has(key: string): Promise<boolean> {
     try {
-      return ((await this.#db?.count(FILES, sha256)) ?? 0) > 0;
+      return (await this.#cache?.match(address(key))) !== undefined;
     } catch (error) {
       this.#fail(error);
       return false;
     }
   }
 
-  async put(sha256: string, bytes: Uint8Array<ArrayBuffer>): Promise<void> {
+  async put(key: string, bytes: Bytes, note = ""): Promise<void> {
     try {
-      const whole = bytes.length === bytes.buffer.byteLength ? bytes.buffer : bytes.slice().buffer;
-      await this.#db?.put(FILES, whole, sha256);
+      await this.#cache?.put(address(key), new Response(bytes, { headers: { [NOTE]: note } }));
     } catch (error) {
       this.#fail(error);
     }
   }
 
-  /** Drop every file but those in `wanted`. */
-  async keep(wanted: ReadonlySet<string>): Promise<void> {
+  /** Drop all pieces of a file. */
+  async drop(sha256: string): Promise<void> {
+    await this.#dropAll((name) => name === sha256);
+  }
+
+  /** `owner` (the address of an index or a model) needs these files: no other owner's `sweep` drops them. */
+  async claim(owner: string, files: ReadonlySet<string>): Promise<void> {
+    const list = new TextEncoder().encode(JSON.stringify({ at: Date.now(), files: [...files] }));
+    await this.put(`${CLAIMS}/${encodeURIComponent(owner)}`, list);
+  }
+
+  /** Drop each file that nobody claims any more, and the database where the first release kept those of `owner`. */
+  async sweep(owner: string): Promise<void> {
     try {
-      for (const key of (await this.#db?.getAllKeys(FILES)) ?? []) {
-        if (!wanted.has(key as string)) await this.#db?.delete(FILES, key);
+      indexedDB.deleteDatabase(`insitu ${owner}`);
+      const wanted = new Set([CLAIMS]);
+      for (const request of (await this.#cache?.keys()) ?? []) {
+        if (fileOf(request) !== CLAIMS) continue;
+        const claim = (await (await this.#cache!.match(request))?.json()) as
+          { at: number; files: string[] } | undefined;
+        if (claim && Date.now() - claim.at < FORGOTTEN) claim.files.forEach((file) => wanted.add(file));
+        else await this.#cache!.delete(request);
+      }
+      await this.#dropAll((name) => !wanted.has(name));
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  async #dropAll(unwanted: (sha256: string) => boolean): Promise<void> {
+    try {
+      for (const request of (await this.#cache?.keys()) ?? []) {
+        if (unwanted(fileOf(request))) await this.#cache?.delete(request);
       }
     } catch (error) {
       this.#fail(error);
     }
   }
 
-  #fail(error: unknown): void {
+  #fail(error: unknown): undefined {
     this.reason ||= error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    this.#db?.close();
-    this.#db = undefined;
+    this.#cache = undefined;
   }
+}
+
+const NOTE = "x-insitu-note";
+const ROOT = "/insitu-files/";
+const CLAIMS = "claims";
+
+function address(key: string): string {
+  return new URL(ROOT + key, location.origin).href;
+}
+
+function fileOf(request: Request): string {
+  return new URL(request.url).pathname.slice(ROOT.length).split("/", 1)[0]!;
 }

@@ -33,8 +33,8 @@ interface Lock {
 
 interface Opened {
   bridge: Bridge;
-  store: Store;
   stats: () => Stats;
+  settled: boolean;
 }
 
 let opened: Opened | undefined;
@@ -56,6 +56,7 @@ function threadCount(wanted: number | undefined): number {
 async function open(args: OpenArgs): Promise<void> {
   const progress = new Progress((loading) => post({ type: "loading", loading }));
   const { base } = args;
+  const owner = args.index ?? args.model ?? base;
   const threads = threadCount(args.threads);
   const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
   const parts = assets.then(({ bytes }) => {
@@ -68,7 +69,7 @@ async function open(args: OpenArgs): Promise<void> {
   });
   const engine = progress.step("engine", startEngine(base, threads)).then(() => progress.complete("engine"));
   const scanner = Scanner.open(base);
-  const opening = Store.open(`insitu ${args.index ?? args.model}`);
+  const opening = Store.open("insitu-files");
 
   const entry = args.index === undefined ? undefined : fetchEntry(args.index);
   const check = async (manifest: Bytes): Promise<void> => {
@@ -97,6 +98,7 @@ async function open(args: OpenArgs): Promise<void> {
     }
     const lockBytes = await fetchBytes(lockUrl, { cache: "no-cache" });
     const lock = JSON.parse(new TextDecoder().decode(lockBytes)) as Lock;
+    void store.claim(owner, hashes([...modelFiles(lock), ...refs(manifest)]));
     const model = (ref: FileRef): Promise<Bytes> => {
       progress.expect("model", ref.bytes);
       const onBytes = (count: number): void => progress.add("model", count);
@@ -133,7 +135,7 @@ async function open(args: OpenArgs): Promise<void> {
   for (const ref of texts) progress.expect("texts", ref.bytes);
   opened = {
     bridge,
-    store,
+    settled: false,
     stats: () => ({
       threads,
       isolated: crossOriginIsolated,
@@ -147,34 +149,32 @@ async function open(args: OpenArgs): Promise<void> {
       verified: canVerify,
       runs: model.runs,
       pending: progress.pending("texts"),
+      settled: opened!.settled,
     }),
   };
-  void finish(host, args.index, texts, progress, store, [
-    lock.graph,
-    lock.rows,
-    lock.vocabulary ?? lock.tokenizer,
-    ...refs(manifest),
-  ]);
+  void finish(host, owner, texts, progress, store);
 }
 
-/** After the first answer can be given: fetch what later answers need, then drop what no file names any more. */
-async function finish(
-  host: Host,
-  index: string | undefined,
-  texts: FileRef[],
-  progress: Progress,
-  store: Store,
-  wanted: FileRef[],
-): Promise<void> {
+/** After the first answer can be given: fetch what later answers need, then drop files that nobody names any more. */
+async function finish(host: Host, owner: string, texts: FileRef[], progress: Progress, store: Store): Promise<void> {
   for (const ref of texts) {
     try {
       await host.ahead(ref, (count) => progress.add("texts", count));
     } catch (error) {
       // The search that needs this file will try again and say what is wrong.
-      console.warn(`insitu: ${index}: ${(error as Error).message}`);
+      console.warn(`insitu: ${owner}: ${(error as Error).message}`);
     }
   }
-  await store.keep(new Set(wanted.map(({ sha256 }) => sha256)));
+  await store.sweep(owner);
+  opened!.settled = true;
+}
+
+function modelFiles(lock: Lock): FileRef[] {
+  return [lock.graph, lock.rows, lock.vocabulary ?? lock.tokenizer];
+}
+
+function hashes(files: FileRef[]): Set<string> {
+  return new Set(files.map(({ sha256 }) => sha256));
 }
 
 function refs(manifest: Manifest | undefined): FileRef[] {
