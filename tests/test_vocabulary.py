@@ -44,12 +44,13 @@ def small() -> dict[str, Any]:
 def unpack(packed: bytes) -> tuple[dict[str, Any], list[str]]:
     line, _, rest = gzip.decompress(packed).partition(b"\n")
     header = json.loads(line)
-    lengths, text = rest[: header["count"]], rest[header["count"] :].decode().encode("utf-16-le")
+    lengths, units = rest[: header["count"]], rest[header["count"] :]
+    assert len(units) == 2 * sum(lengths)
+    text = bytes(byte for pair in zip(units[sum(lengths) :], units, strict=False) for byte in pair)
     tokens, at = [], 0
     for length in lengths:
         tokens.append(text[2 * at : 2 * (at + length)].decode("utf-16-le"))
         at += length
-    assert 2 * at == len(text)
     return header, tokens
 
 

@@ -49,50 +49,31 @@ export class Vocabulary {
   readonly #slots: Int32Array;
   readonly #idMask: number;
 
-  private constructor(header: Header, lengths: Uint8Array, text: Uint8Array) {
+  /** `lengths`: of each token, in units. `high`, `low`: the bytes of all units. */
+  private constructor(header: Header, lengths: Uint8Array, high: Uint8Array, low: Uint8Array) {
     const { count } = header;
+    const units = new Uint16Array(low.length);
+    for (let i = 0; i < units.length; i++) units[i] = (high[i]! << 8) | low[i]!;
     const starts = new Uint32Array(count + 1);
-    let longest = 0;
-    for (let id = 0; id < count; id++) {
-      const length = lengths[id]!;
-      starts[id + 1] = starts[id]! + length;
-      if (length > longest) longest = length;
-    }
-    const units = new Uint16Array(starts[count]!);
     const idMask = 2 ** (32 - Math.clz32(count)) - 1;
     // Between a quarter and half of the slots are used.
     const slots = new Int32Array(2 ** (33 - Math.clz32(count - 1)));
     const last = slots.length - 1;
-    let at = 0;
-    // One loop without calls into other objects: it runs once, and so mostly before it is optimised.
-    for (let id = 0; id < count; id++) {
-      const start = starts[id]!;
-      const end = starts[id + 1]!;
-      if (start === end) continue;
+    let longest = 0;
+    for (let id = 0, start = 0; id < count; id++) {
+      const length = lengths[id]!;
+      const end = start + length;
+      starts[id + 1] = end;
+      if (length === 0) continue;
+      if (length > longest) longest = length;
       let hash = 0;
-      for (let i = start; i < end; i++) {
-        let unit = text[at++]!;
-        if (unit >= 0x80) {
-          if (unit < 0xe0) unit = ((unit & 0x1f) << 6) | (text[at++]! & 0x3f);
-          else if (unit < 0xf0) unit = ((unit & 0xf) << 12) | ((text[at++]! & 0x3f) << 6) | (text[at++]! & 0x3f);
-          else {
-            const high = ((unit & 7) << 18) | ((text[at++]! & 0x3f) << 12);
-            const code = (high | ((text[at++]! & 0x3f) << 6) | (text[at++]! & 0x3f)) - 0x10000;
-            unit = 0xd800 | (code >> 10);
-            units[i++] = unit;
-            hash = hashNext(hash, unit);
-            unit = 0xdc00 | (code & 0x3ff);
-          }
-        }
-        units[i] = unit;
-        hash = hashNext(hash, unit);
-      }
+      for (; start < end; start++) hash = hashNext(hash, units[start]!);
       hash = mix(hash);
       let slot = hash & last;
       while (slots[slot] !== 0) slot = (slot + 1) & last;
       slots[slot] = (hash & ~idMask) | (id + 1);
     }
-    if (at !== text.length) throw new Error("it is cut");
+    if (starts[count] !== units.length) throw new Error("it is cut");
     this.header = header;
     this.units = units;
     this.starts = starts;
@@ -111,8 +92,9 @@ export class Vocabulary {
       if (header.format !== FORMAT || header.version !== VERSION) {
         throw new Error(`it is ${header.format} version ${header.version}, this release reads ${FORMAT} ${VERSION}`);
       }
-      const texts = line + 1 + header.count;
-      return new Vocabulary(header, raw.subarray(line + 1, texts), raw.subarray(texts));
+      const [lengths, high] = [line + 1, line + 1 + header.count];
+      const low = high + (raw.length - high) / 2;
+      return new Vocabulary(header, raw.subarray(lengths, high), raw.subarray(high, low), raw.subarray(low));
     } catch (error) {
       throw new InsituError(
         "model-corrupt",

@@ -17,8 +17,8 @@ class NotCompact(ValueError):
 def pack_vocabulary(data: Mapping[str, Any]) -> bytes:
     """The vocabulary file for a parsed tokenizer.json. Raises `NotCompact`.
 
-    gzip over: one line of JSON, the length of each token in UTF-16 units (one byte each, in order of id, 0 where an
-    id has no token), the tokens one after another in UTF-8.
+    gzip over: one line of JSON; the length of each token in UTF-16 units (a byte each, in order of id, 0 where an id
+    has no token); the high bytes of all units, then their low bytes.
     """
     model = data["model"]
     kinds = {"BPE": _bpe, "WordPiece": _wordpiece}
@@ -34,7 +34,8 @@ def pack_vocabulary(data: Mapping[str, Any]) -> bytes:
     lengths = [_units(token) for token in tokens]
     _check(max(lengths) < 256, f"token of {max(lengths)} units")
     line = json.dumps({"format": "insitu-vocabulary", "version": VERSION, "count": count, **header})
-    return gzip.compress(b"\n".join((line.encode(), bytes(lengths) + "".join(tokens).encode())), mtime=0)
+    units = "".join(tokens).encode("utf-16-le")
+    return gzip.compress(line.encode() + b"\n" + bytes(lengths) + units[1::2] + units[::2], mtime=0)
 
 
 def _wordpiece(data: Mapping[str, Any], vocab: Mapping[str, int]) -> dict[str, Any]:
