@@ -26,6 +26,8 @@ LEFT_OUT = set(
     socketserver statistics sysconfig tarfile tracemalloc tty unittest urllib webbrowser xml xmlrpc
     """.split()
 )
+# Imported by name at run time: the codec of insitu.text.clean.
+BY_NAME = ["encodings.utf_16_le"]
 # Only dataclasses and Pyodide read docstrings: the rest of the library goes without, an eighth of its bytes.
 DOCUMENTED = {"insitu", "pyodide", "_pyodide"}
 
@@ -33,7 +35,7 @@ DOCUMENTED = {"insitu", "pyodide", "_pyodide"}
 def write(path: str) -> None:
     roots = [name for name in sys.modules if name.partition(".")[0] not in ("__main__", "js", "pyodide_js", __name__)]
     with zipfile.ZipFile(path, "w") as archive:
-        for name, (place, source) in sorted(closure(roots).items()):
+        for name, (place, source) in sorted(closure([*roots, *BY_NAME]).items()):
             optimize = 0 if name.partition(".")[0] in DOCUMENTED else 2
             code = compile(source, f"<{name}>", "exec", dont_inherit=True, optimize=optimize)
             # Without a date and without a check against a source: the same inputs give the same bytes.
