@@ -99,7 +99,7 @@ class FakeRuntime:
         self.tokenized = 0
         self.files: list[str] = []
 
-    async def tokenize(self, texts: Sequence[str]) -> TokenIds:
+    async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         ids, lengths = array("i"), []
         for text in texts:
             self.tokenized += len(text)

@@ -96,10 +96,10 @@ class Embedder:
     async def _ids(self, texts: Sequence[str], prompts: Sequence[str]) -> tuple[list[array[int]], tuple[bool, ...]]:
         """Ids with special tokens, cut at the model's maximum, and which were cut. One prompt, or one for each."""
         whole = [well_formed(prompt + text) for prompt, text in zip(cycle(prompts), texts, strict=False)]
-        tokens = await self.runtime.tokenize(whole)
         prefix, suffix = array("i", self.lock.prefix_ids), array("i", self.lock.suffix_ids)
         room = self.lock.max_tokens - len(prefix) - len(suffix)
-        parts = tokens.split()
+        # One more than there is room for tells that a text is cut.
+        parts = (await self.runtime.tokenize(whole, room + 1)).split()
         return [prefix + ids[:room] + suffix for ids in parts], tuple(len(ids) > room for ids in parts)
 
 

@@ -23,12 +23,12 @@ export class Host {
     this.#coming = new Map(coming);
   }
 
-  /** Ids of the texts, flat, and how many each has. */
-  tokenize(texts: string[]): { ids: Int32Array; lengths: Int32Array } {
+  /** Ids of the texts, flat, and how many each has; what follows the first `limit` of a text may be missing. 0: nothing is. */
+  tokenize(texts: string[], limit: number): { ids: Int32Array; lengths: Int32Array } {
     const ids: number[] = [];
     const lengths = texts.map((text) => {
       const before = ids.length;
-      this.tokenizer.encode(text, ids);
+      this.tokenizer.encode(text, ids, limit || Infinity);
       return ids.length - before;
     });
     return { ids: Int32Array.from(ids), lengths: Int32Array.from(lengths) };

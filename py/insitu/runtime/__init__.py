@@ -78,8 +78,11 @@ class Codes(Protocol):
 class Runtime(Protocol):
     """What the core needs of the place where it runs, for one opened model. See `native` and `web`."""
 
-    async def tokenize(self, texts: Sequence[str]) -> TokenIds:
-        """Ids of each text without special tokens and without truncation. Texts are well-formed Unicode."""
+    async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
+        """Ids of each text without special tokens. Texts are well-formed Unicode.
+
+        What follows the first `limit` ids of a text may be left out.
+        """
 
     def new_block(self, count: int, dim: int) -> Block:
         """An empty block for `count` vectors of `dim`."""

@@ -115,7 +115,7 @@ class NativeRuntime:
         scales = data[split:].view("<f4").astype(np.float32)
         return cls(lock, session, tokenizer, rows, scales, index_dir)
 
-    async def tokenize(self, texts: Sequence[str]) -> TokenIds:
+    async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         ids = array("i")
         for encoding in encodings:

@@ -58,9 +58,9 @@ class WebRuntime:
         self.lock = lock
         self._host = host
 
-    async def tokenize(self, texts: Sequence[str]) -> TokenIds:
+    async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         with _named_errors():
-            found = self._host.tokenize(to_js(list(texts)))
+            found = self._host.tokenize(to_js(list(texts)), limit or 0)
             ids = array("i", found.ids.to_bytes())
             return TokenIds(ids, tuple(found.lengths.to_py().tolist()))
 
