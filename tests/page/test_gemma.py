@@ -1,0 +1,85 @@
+"""EmbeddingGemma's architecture in the page, on the tiny checkpoint: ids, vectors and answers of the native runtime."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from make_checkpoint import make
+from playwright.sync_api import Browser, Page
+
+from insitu.embedder import Embedder
+from insitu.index.search import Index
+from insitu.model.export import export
+from insitu.runtime.native import NativeRuntime
+from insitu.site import build_index
+from page.conftest import OPEN, wait
+from page.folder import Served
+from page.texts import PAGES, SCRIPTS
+
+TEXTS = [*SCRIPTS, "word " * 90, "one", "", "many words " * 300]
+EMBED = """async ([texts, options]) => {
+    const found = await insitu.embed(texts, options);
+    return [found.map((vector) => [...vector]), found.truncated];
+}"""
+
+
+class Opened(NamedTuple):
+    page: Page
+    runtime: NativeRuntime
+    site: Path
+
+
+@pytest.fixture(scope="module", params=["int8", "q8", "q4"])
+def gemma(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, browser: Browser, web_dist: Path
+) -> Iterator[Opened]:
+    folder = tmp_path_factory.mktemp("gemma")
+    model = export(str(make(folder / "checkpoint")), request.param, out=folder / "model")
+    runtime = NativeRuntime.open(model, index_dir=folder / "site/insitu", threads=1)
+    site = folder / "site"
+    site.mkdir()
+    for name, html in PAGES.items():
+        (site / name).write_text(html, "utf-8")
+    wait(build_index(site, site / "insitu", runtime, runtime.lock, model_dir=model))
+    shutil.copytree(web_dist, site / "insitu", dirs_exist_ok=True)
+    with Served(site).running() as served:
+        context = browser.new_context()
+        page = context.new_page()
+        page.set_default_timeout(120_000)
+        wrong: list[str] = []
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.goto(served.address + "empty.html")
+        page.evaluate(OPEN)
+        yield Opened(page, runtime, site)
+        context.close()
+        assert wrong == []
+
+
+@pytest.mark.parametrize("task", ["query", "document", "clustering", "none"])
+def test_vectors_are_those_of_the_native_runtime(gemma: Opened, task: str) -> None:
+    vectors, truncated = gemma.page.evaluate(EMBED, [TEXTS, {"task": task, "dim": 96}])
+    found = wait(Embedder(gemma.runtime, gemma.runtime.lock).embed(TEXTS, task=task, dim=96))
+    wanted: Any = np.frombuffer(found.block.vectors(), np.float32).reshape(len(TEXTS), 96)
+    cosines = (np.array(vectors) * wanted).sum(1)
+    assert cosines.min() >= 0.999, cosines
+    assert truncated == list(found.truncated)
+
+
+def test_answers_are_those_of_the_native_runtime(gemma: Opened) -> None:
+    manifest = (gemma.site / "insitu/index.json").read_bytes()
+    index = wait(Index.open(gemma.runtime, gemma.runtime.lock, manifest))
+    for query in ("how do I fix a puncture", "which planets can I see at night", "灯塔"):
+        found = gemma.page.evaluate("query => insitu.search(query, {k: 10})", query)
+        wanted = wait(index.search(query, 10))
+        assert len({hit["url"] for hit in found} & {hit.url for hit in wanted}) >= 9
+
+
+def test_a_text_longer_than_the_model_reads_is_cut_and_said_to_be(gemma: Opened) -> None:
+    _, truncated = gemma.page.evaluate(EMBED, [["lamps " * 3000, "lamps"], {"task": "document"}])
+    assert truncated == [True, False]
