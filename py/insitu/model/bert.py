@@ -32,11 +32,12 @@ def build(
     rotation: Float | None,
     smoothing: Mapping[str, Float],
     max_tokens: int,
+    pooling: str,
 ) -> onnx.ModelProto:
     """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen.
 
     `rotation`: see `insitu.model.rotation`; `smoothing`: factors (size,) by matrix product, see
-    `insitu.model.smoothing`.
+    `insitu.model.smoothing`; `pooling`: see `insitu.model.head`.
     """
     size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     layers, epsilon = int(config["num_hidden_layers"]), float(config["layer_norm_eps"])
@@ -97,6 +98,6 @@ def build(
         down, shift = linear_after_gelu(graph, up, tensor(f"{dense}.dense.weight", size, inner).T, f"{name}.down")
         bias = graph.weight(tensor(f"{dense}.dense.bias", size) + shift, f"{name}.down.bias")
         x = add_norm(down, x, bias, norm(f"{dense}.LayerNorm", f"{name}.down.norm"))
-    pooled = head.mean_pool(graph, x, head.token_mask(graph, count))
+    pooled = head.pool(graph, x, head.token_mask(graph, count), pooling)
     head.finish(graph, pooled, rotation, size)
     return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,10 @@ def export(
     step("check the weights")
     for ref in manifest.files:
         cache.check_file(source / ref.file, ref, f"Fetch it again: insitu models fetch {name}")
+    if not manifest.hashed:
+        step(f"no hashes are known of {manifest.name}: its files are taken as they were found")
+        found = (replace(cache.file_ref(source / ref.file), file=ref.file) for ref in manifest.files)
+        manifest = replace(manifest, files=tuple(found))
     with cache.staging(out.parent) as folder:
         lock = _write(manifest, variant, source, folder, step)
         (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
@@ -122,7 +127,7 @@ def _build(
 ) -> onnx.ModelProto:
     if manifest.family == "bert":
         smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
-        return bert.build(weights, config, read_rotation(manifest), smoothing, manifest.max_tokens)
+        return bert.build(weights, config, read_rotation(manifest), smoothing, manifest.max_tokens, manifest.pooling)
     if manifest.family == "gemma":
         dense = _dense(manifest, source)
         return gemma.build(weights, config, dense, linear_of(variant), row_bits(variant))

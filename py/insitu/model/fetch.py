@@ -80,7 +80,11 @@ def _describe(source: Source | Path) -> str:
 
 
 def _whole(path: Path, ref: FileRef) -> bool:
-    return path.is_file() and (not ref.bytes or path.stat().st_size == ref.bytes) and cache.sha256(path) == ref.sha256
+    try:
+        cache.check_file(path, ref, "")
+    except ModelCorrupt:
+        return False
+    return True
 
 
 def _fetch_from(source: Source | Path, manifest: Manifest, missing: list[FileRef], target: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from insitu.errors import ModelCorrupt
 from insitu.model.graph import Graph, TensorProto
 from insitu.model.quantise import Float
 
@@ -28,6 +29,15 @@ def mean_pool(graph: Graph, states: str, mask: str) -> str:
     count = graph.add("Unsqueeze", graph.add("Cast", "lengths", to=TensorProto.FLOAT), graph.ints(1))
     weights = graph.add("Unsqueeze", graph.add("Div", mask, count), graph.ints(1))
     return graph.add("Squeeze", graph.add("MatMul", weights, states), graph.ints(1))
+
+
+def pool(graph: Graph, states: str, mask: str, pooling: str) -> str:
+    """batch x size: 'mean' of each text's token states, or the state of its first token ('cls')."""
+    if pooling == "mean":
+        return mean_pool(graph, states, mask)
+    if pooling == "cls":
+        return graph.add("Gather", states, graph.constant(np.array(0, np.int64)), axis=1)
+    raise ModelCorrupt(f"model.json asks for the pooling {pooling!r}: 'mean' and 'cls' are known.")
 
 
 def finish(graph: Graph, pooled: str, rotation: Float | None, full_dim: int) -> None:

@@ -64,6 +64,11 @@ class Manifest:
     config: Mapping[str, Any] | None = None
     folder: Traversable = field(default=Path(), compare=False)
 
+    @property
+    def hashed(self) -> bool:
+        """Whether the hashes of all files are known; where not, what was found is taken, and is its own identity."""
+        return all(ref.sha256 for ref in self.files)
+
     def identity(self) -> str:
         """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts: `Space.weights`."""
         parts = [f"export {EXPORT_VERSION}", self.pooling, str(self.max_tokens), *(ref.sha256 for ref in self.files)]
@@ -116,8 +121,8 @@ def parse(text: str, folder: Traversable) -> Manifest:
         for key in ("variants", "dims"):
             data[key] = tuple(data[key])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
-        # Sizes may be left out: the hash decides.
-        data["files"] = tuple(FileRef(**{"bytes": 0, **file}) for file in data["files"])
+        # Sizes may be left out: the hash decides. Hashes too, of models whose files nobody here could fetch.
+        data["files"] = tuple(FileRef(**{"bytes": 0, "sha256": "", **file}) for file in data["files"])
         for key in ("rotation", "smoothing"):
             data[key] = FileRef(**data[key]) if data.get(key) else None
         return Manifest(**data, folder=folder)
