@@ -88,6 +88,53 @@ def make(folder: Path, *, full: bool = False, seed: int = 20250904, **changes: A
     return folder
 
 
+BERT: dict[str, Any] = {
+    "architectures": ["BertModel"], "model_type": "bert", "hidden_size": 96, "intermediate_size": 192,
+    "num_hidden_layers": 3, "num_attention_heads": 3, "max_position_embeddings": 128, "type_vocab_size": 2,
+    "vocab_size": 1024, "layer_norm_eps": 1e-12, "hidden_act": "gelu", "pad_token_id": 0, "torch_dtype": "float32",
+}  # fmt: skip
+
+
+def make_bert(folder: Path, *, pooling: str, seed: int = 20181011) -> Path:
+    """A tiny BERT with random weights and the tokenizer of the tiny Gemma, as a folder with a `model.json`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.RandomState(seed)
+    size, inner, tokens = BERT["hidden_size"], BERT["intermediate_size"], BERT["vocab_size"]
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (tokens, size),
+        "embeddings.position_embeddings.weight": (BERT["max_position_embeddings"], size),
+        "embeddings.token_type_embeddings.weight": (2, size),
+    }
+    norms = ["embeddings.LayerNorm"]
+    for layer in range(BERT["num_hidden_layers"]):
+        at = f"encoder.layer.{layer}"
+        squares = [f"{at}.attention.self.{part}" for part in ("query", "key", "value")] + [
+            f"{at}.attention.output.dense"
+        ]
+        for name in squares:
+            shapes |= {f"{name}.weight": (size, size), f"{name}.bias": (size,)}
+        shapes |= {f"{at}.intermediate.dense.weight": (inner, size), f"{at}.intermediate.dense.bias": (inner,)}
+        shapes |= {f"{at}.output.dense.weight": (size, inner), f"{at}.output.dense.bias": (size,)}
+        norms += [f"{at}.attention.output.LayerNorm", f"{at}.output.LayerNorm"]
+    tensors = {
+        name: (random.standard_normal(shape) * shape[-1] ** -0.5).astype(np.float32) for name, shape in shapes.items()
+    }
+    for name in norms:
+        tensors[f"{name}.weight"] = (1 + 0.2 * random.standard_normal(size)).astype(np.float32)
+        tensors[f"{name}.bias"] = (0.1 * random.standard_normal(size)).astype(np.float32)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(BERT, indent=1), encoding="utf-8")
+    (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
+    found = {
+        "format": "insitu-manifest", "version": 1, "name": f"tiny-bert-{pooling}", "title": "tiny BERT, random weights",
+        "family": "bert", "licence": "Apache-2.0", "home": "", "variants": ["int8"], "full_dim": size, "dims": [size],
+        "default_dim": size, "max_tokens": 128, "pooling": pooling, "prompts": {"query": "query: ", "document": ""},
+        "sources": [], "files": [{"file": name} for name in ("model.safetensors", "tokenizer.json", "config.json")],
+    }  # fmt: skip
+    (folder / "model.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return folder
+
+
 def manifest(folder: Path, size: int) -> dict[str, Any]:
     """What models/embeddinggemma-300m/model.json says, for this folder's files and sizes."""
     real = Path(__file__).resolve().parents[1] / "models/embeddinggemma-300m/model.json"

@@ -36,7 +36,7 @@ def pool(graph: Graph, states: str, mask: str, pooling: str) -> str:
     if pooling == "mean":
         return mean_pool(graph, states, mask)
     if pooling == "cls":
-        return graph.add("Gather", states, graph.constant(np.array(0, np.int64)), axis=1)
+        return graph.add("Squeeze", graph.add("Gather", states, graph.ints(0), axis=1), graph.ints(1))
     raise ModelCorrupt(f"model.json asks for the pooling {pooling!r}: 'mean' and 'cls' are known.")
 
 
