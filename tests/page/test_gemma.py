@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from make_checkpoint import make
 from playwright.sync_api import Browser, Page
 
 from insitu.embedder import Embedder
@@ -17,6 +16,7 @@ from insitu.index.search import Index
 from insitu.model.export import export
 from insitu.runtime.native import NativeRuntime
 from insitu.site import build_index
+from make_checkpoint import make
 from page.conftest import OPEN, wait
 from page.folder import Served
 from page.texts import PAGES, SCRIPTS
