@@ -1,0 +1,99 @@
+"""Kinds of tokenizers without a compact vocabulary: read by `@huggingface/tokenizers`, which is loaded only then."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from insitu.model import cache
+from insitu.model.exported import read_lock
+from insitu.model.vocabulary import NotCompact, pack_vocabulary
+from page.conftest import OPEN, Serve
+from page.texts import SCRIPTS
+
+LIBRARY = "/insitu/tokenizer_other.js"
+
+
+def unigram(folder: Path) -> Any:
+    """A tokenizer like XLM-R's, in small: the reference."""
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(" {2,}", " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=400, special_tokens=["<s>", "</s>", "<unk>"], unk_token="<unk>")
+    tokenizer.train_from_iterator([text for text in SCRIPTS if text.isprintable()] * 3, trainer)
+    tokenizer.save(str(folder / "unigram.json"))
+    return tokenizer
+
+
+def test_a_unigram_tokenizer_gives_the_ids_of_the_reference(opened: Page, site: Path) -> None:
+    reference = unigram(site)
+    with pytest.raises(NotCompact, match="Unigram"):
+        pack_vocabulary(json.loads((site / "unigram.json").read_text("utf-8")))
+    texts = [text for text in SCRIPTS if text.isprintable()]
+    found = opened.evaluate(
+        """async (texts) => {
+            const { readOtherTokenizer } = await import('/parts.js');
+            const json = new Uint8Array(await (await fetch('/unigram.json')).arrayBuffer());
+            const tokenizer = await readOtherTokenizer(json, new URL('/insitu/', location).href);
+            return texts.map((text) => { const ids = []; tokenizer.encode(text, ids); return ids; });
+        }""",
+        texts,
+    )
+    assert found == [reference.encode(text, add_special_tokens=False).ids for text in texts]
+
+
+def test_a_file_that_is_no_tokenizer_is_named(opened: Page) -> None:
+    found = opened.evaluate(
+        """async () => {
+            const { readOtherTokenizer, readTokenizer } = await import('/parts.js');
+            const errors = [];
+            const attempt = async (work) => { try { await work(); } catch (e) { errors.push(e.code); } };
+            const base = new URL('/insitu/', location).href;
+            await attempt(() => readOtherTokenizer(new TextEncoder().encode('{"model": '), base));
+            await attempt(() => readOtherTokenizer(new TextEncoder().encode('{"model": {"type": "Rhyme"}}'), base));
+            await attempt(() => readTokenizer(new TextEncoder().encode('no gzip')));
+            const pack = async (...parts) => {
+                const packed = new Blob(parts).stream().pipeThrough(new CompressionStream('gzip'));
+                return new Uint8Array(await new Response(packed).arrayBuffer());
+            };
+            const header = {format: 'insitu-vocabulary', version: 1, kind: 'bpe', count: 2, added: [], first: []};
+            const bytes = (...list) => new Uint8Array(list);
+            const line = (change) => JSON.stringify({...header, ...change}) + String.fromCharCode(10);
+            await attempt(async () => readTokenizer(await pack(line({version: 9}), bytes(1, 1, 0, 0, 65, 66))));
+            await attempt(async () => readTokenizer(await pack(line({kind: 'rhyme'}), bytes(1, 1, 0, 0, 65, 66))));
+            await attempt(async () => readTokenizer(await pack(line({}), bytes(1, 1, 0, 65))));
+            await readTokenizer(await pack(line({}), bytes(1, 1, 0, 0, 65, 66)));  // and this one is whole
+            return errors;
+        }"""
+    )
+    assert found == ["model-corrupt"] * 6
+
+
+@pytest.mark.parametrize("compact", [True, False])
+def test_the_library_is_loaded_by_those_who_need_it_alone(
+    browser: Browser, serve_site: Serve, site: Path, model_dir: Path, tmp_path: Path, compact: bool
+) -> None:
+    """MiniLM as it is, and with a lock that names no vocabulary: the page finds the same answer."""
+    model = "model-without-vocabulary"
+    shutil.copytree(model_dir, site / model, dirs_exist_ok=True)
+    lock = json.loads((model_dir / "model.lock.json").read_text())
+    (site / model / "model.lock.json").write_text(json.dumps({**lock, "vocabulary": None}))
+    assert read_lock(site / model).vocabulary is None
+    cache.check_file(site / model / "tokenizer.json", read_lock(model_dir).tokenizer, "")
+    served = serve_site()
+    page = browser.new_page()
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, {} if compact else {"index": "/insitu/index.json", "model": f"/{model}/model.lock.json"})
+    [hit] = page.evaluate("insitu.search('how do I fix a puncture', {k: 1})")
+    assert hit["url"].startswith("bicycles.html")
+    assert (LIBRARY in served.asked) is not compact
+    asked = {path.rpartition("/")[2] for path in served.asked}
+    assert asked & {"vocabulary.bin", "tokenizer.json"} == {"vocabulary.bin" if compact else "tokenizer.json"}
+    page.close()
