@@ -16,7 +16,7 @@ from pathlib import Path
 from zlib import crc32
 
 from insitu.errors import IndexCorrupt
-from insitu.model.lock import ModelLock
+from insitu.model.lock import ModelLock, RowBlocks
 from insitu.runtime import Block, Codes, FileRef, TokenIds
 
 _TOKEN = re.compile(r"\w{1,8}|[^\w\s]")
@@ -42,6 +42,8 @@ def fake_lock(*, name: str = "fake", full_dim: int = 16, max_tokens: int = 64) -
         graph=file,
         rows=file,
         row_count=VOCABULARY,
+        row_bits=8,
+        row_blocks=RowBlocks(64, file),
         tokenizer=file,
     )
 

@@ -16,6 +16,11 @@ export interface OpenOptions {
   model?: string | URL;
   /** Threads of the model, at most. Default: half the processors, up to 4, where the page is cross-origin isolated; 1 where not. */
   threads?: number;
+  /**
+   * Token rows: `all` loads them before `open()` is done, `stream` as texts need them. Default: `all` for a small model, or
+   * without an index; else `stream`, which tells the host of the model something about the questions (docs/offline.md).
+   */
+  rows?: "all" | "stream";
   /** Ends the opening; the worker ends with it. */
   signal?: AbortSignal;
   /** What is loaded, by part, in bytes. The texts of an index go on loading after `open()` is done. */
@@ -68,6 +73,10 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
   if (options.index !== undefined) args.index = at(options.index);
   else if (options.model === undefined) args.index = new URL("index.json", base).href;
   if (options.threads !== undefined) args.threads = options.threads;
+  if (options.rows !== undefined) args.rows = options.rows;
+  if (!["all", "stream", undefined].includes(args.rows)) {
+    throw new InsituError("invalid-argument", `rows: '${args.rows}'. Choose 'all' or 'stream'.`);
+  }
 
   const client = new Client(
     new URL("worker.js", base).href,

@@ -4,12 +4,7 @@ import * as ort from "onnxruntime-web/wasm";
 import type { Block } from "./block.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
-
-/** The part of a model lock that the engine reads. */
-export interface Shape {
-  full_dim: number;
-  row_count: number;
-}
+import type { Rows } from "./rows.ts";
 
 // One Identity node, made with the onnx package: a session of it loads the runtime while the model is still coming.
 const IDENTITY = "CAg6NwoQCgFhEgFiIghJZGVudGl0eRIBZ1oPCgFhEgoKCAgBEgQKAggBYg8KAWISCgoICAESBAoCCAFCBAoAEA0=";
@@ -35,38 +30,29 @@ export async function startEngine(base: string, threads: number): Promise<void> 
 
 export class Engine {
   #session: ort.InferenceSession;
-  #rows: Int8Array<ArrayBuffer>;
-  #scales: Float32Array<ArrayBuffer>;
+  #rows: Rows;
   #dim: number;
   // Inputs of the largest batch so far, used again for each.
-  #input = new Int8Array(0);
+  #input = new Uint8Array(0);
   #inputScales = new Float32Array(0);
   /** Batches so far, and the milliseconds that the model ran. */
   readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(session: ort.InferenceSession, rows: Bytes, shape: Shape) {
+  private constructor(session: ort.InferenceSession, rows: Rows, dim: number) {
     this.#session = session;
-    this.#dim = shape.full_dim;
-    const split = shape.row_count * shape.full_dim;
-    this.#rows = new Int8Array(rows.buffer, rows.byteOffset, split);
-    this.#scales = new Float32Array(rows.slice(split).buffer);
+    this.#rows = rows;
+    this.#dim = dim;
   }
 
-  /** `graph`: an ONNX file; `rows`: row_count x full_dim int8, then row_count float32. Code: `model-corrupt`. */
-  static async open(graph: Bytes, rows: Bytes, shape: Shape): Promise<Engine> {
-    if (rows.length !== shape.row_count * (shape.full_dim + 4)) {
-      throw new InsituError(
-        "model-corrupt",
-        "The file of token rows has another size than its lock says. Export again.",
-      );
-    }
+  /** `graph`: an ONNX file; `dim`: components of a token row. Code: `model-corrupt`. */
+  static async open(graph: Bytes, rows: Rows, dim: number): Promise<Engine> {
     try {
       const session = await ort.InferenceSession.create(graph, {
         executionProviders: ["wasm"],
         graphOptimizationLevel: "all",
       });
-      return new Engine(session, rows, shape);
+      return new Engine(session, rows, dim);
     } catch (error) {
       throw new InsituError(
         "model-corrupt",
@@ -77,16 +63,17 @@ export class Engine {
 
   /**
    * Embed one batch: text i owns the next `lengths[i]` of `ids` and is written to row `positions[i]` of `block`.
-   * Batches run one after another. Code: `not-a-number`.
+   * Batches run one after another. Codes: `not-a-number`, and those of `Rows.load`.
    */
-  forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
-    const run = this.#turn.then(() => this.#run(ids, lengths, block, positions));
+  async forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
+    // Outside the queue: a batch whose rows are slow to come holds up no other.
+    const parts = await this.#rows.load(ids);
+    const run = this.#turn.then(() => this.#run(this.#gather(ids, lengths, block.dim, parts), block, positions));
     this.#turn = run.catch(() => undefined);
     return run;
   }
 
-  async #run(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
-    const inputs = this.#gather(ids, lengths, block.dim);
+  async #run(inputs: Record<string, ort.Tensor>, block: Block, positions: Int32Array): Promise<void> {
     const start = performance.now();
     const outputs = await this.#session.run(inputs);
     this.runs.batches++;
@@ -111,13 +98,19 @@ export class Engine {
     );
   }
 
-  #gather(ids: Int32Array, lengths: Int32Array, dim: number): Record<string, ort.Tensor> {
+  #gather(
+    ids: Int32Array,
+    lengths: Int32Array,
+    dim: number,
+    parts: ReadonlyMap<number, Bytes>,
+  ): Record<string, ort.Tensor> {
     const size = this.#dim;
+    const { perPart, record } = this.#rows;
     const batch = lengths.length;
     const longest = lengths.reduce((a, b) => Math.max(a, b), 0);
     const cells = batch * longest;
     if (this.#inputScales.length < cells) {
-      this.#input = new Int8Array(cells * size);
+      this.#input = new Uint8Array(cells * size);
       this.#inputScales = new Float32Array(cells);
     }
     const input = this.#input.subarray(0, cells * size);
@@ -127,15 +120,16 @@ export class Engine {
       let cell = text * longest;
       for (const end = cell + lengths[text]!; cell < end; cell++) {
         const id = ids[next++]!;
-        const row = id * size;
-        input.set(this.#rows.subarray(row, row + size), cell * size);
-        scales[cell] = this.#scales[id]!;
+        const part = parts.get(Math.floor(id / perPart))!;
+        const at = (id % perPart) * record;
+        input.set(part.subarray(at, at + size), cell * size);
+        scales[cell] = new DataView(part.buffer, part.byteOffset + at + size).getFloat32(0, true);
       }
       input.fill(0, cell * size, (text + 1) * longest * size);
       scales.fill(0, cell, (text + 1) * longest);
     }
     return {
-      rows: new ort.Tensor("int8", input, [batch, longest, size]),
+      rows: new ort.Tensor("int8", new Int8Array(input.buffer, 0, input.length), [batch, longest, size]),
       row_scales: new ort.Tensor("float32", scales, [batch, longest, 1]),
       lengths: new ort.Tensor("int32", lengths, [batch]),
       dim: new ort.Tensor("int64", BigInt64Array.of(BigInt(dim)), [1]),

@@ -17,6 +17,8 @@ export interface OpenArgs {
   model?: string;
   /** Wanted threads of the model; fewer where the page cannot have them. */
   threads?: number;
+  /** Whether token rows are all loaded, or as texts need them. */
+  rows?: "all" | "stream";
 }
 
 export interface EmbedArgs {
@@ -70,6 +72,19 @@ export interface Stats {
   verified: boolean;
   /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */
   runs: { batches: number; took: number };
+  /**
+   * The token rows: all here or as texts need them; kept in memory, or on disk with `held` bytes in memory; why they are not
+   * kept as they might be; requests so far and the bytes that came by them; whether the server answers ranges.
+   */
+  rows: {
+    mode: "all" | "stream";
+    place: "memory" | "disk";
+    reason: string;
+    held: number;
+    requests: number;
+    bytes: number;
+    ranges: boolean;
+  };
   /** Texts of the index still to come, in bytes. */
   pending: number;
   /** Whether all that goes on after `open()` is done: loading texts, storing what the next visit needs. */

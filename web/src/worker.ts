@@ -7,6 +7,7 @@ import { Engine, startEngine } from "./ort.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
+import { openRows, type Table } from "./rows.ts";
 import { Scanner } from "./scan.ts";
 import { Store } from "./store.ts";
 import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
@@ -20,13 +21,10 @@ interface Manifest {
   shards: { vectors: FileRef; full: FileRef }[];
   texts: FileRef[];
 }
-interface Lock {
+interface Lock extends Table {
   name: string;
   variant: string;
-  full_dim: number;
-  row_count: number;
   graph: FileRef;
-  rows: FileRef;
   tokenizer: FileRef;
   vocabulary: FileRef | null;
 }
@@ -105,14 +103,23 @@ async function open(args: OpenArgs): Promise<void> {
       return load(ref, lockUrl, "model-corrupt", store, { onBytes });
     };
     const graph = model(lock.graph);
-    const rows = model(lock.rows);
+    const rows = openRows({
+      table: lock,
+      base: lockUrl,
+      mode: args.rows,
+      usual: args.index === undefined ? "all" : "stream",
+      owner: args.index ?? lockUrl,
+      store,
+      expect: (bytes) => progress.expect("model", bytes),
+      onBytes: (count) => progress.add("model", count),
+    });
     const tokenizer = lock.vocabulary
       ? model(lock.vocabulary).then(readTokenizer)
       : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base));
     return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ graph, rows, tokenizer })) };
   })();
   const session = Promise.all([progress.step("model", files), engine]).then(([{ graph, rows, lock }]) =>
-    progress.step("session", Engine.open(graph, rows, lock)),
+    progress.step("session", Engine.open(graph, rows, lock.full_dim)),
   );
 
   const [bridgeModule, loaded, model, kernel] = await Promise.all([python, files, session, scanner, parts]);
@@ -148,11 +155,12 @@ async function open(args: OpenArgs): Promise<void> {
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
       verified: canVerify,
       runs: model.runs,
+      rows: loaded.rows.stats,
       pending: progress.pending("texts"),
       settled: opened!.settled,
     }),
   };
-  void finish(host, owner, texts, progress, store);
+  void finish(host, owner, texts, progress, store).then(() => loaded.rows.fetchAhead());
 }
 
 /** After the first answer can be given: fetch what later answers need, then drop files that nobody names any more. */
@@ -170,7 +178,7 @@ async function finish(host: Host, owner: string, texts: FileRef[], progress: Pro
 }
 
 function modelFiles(lock: Lock): FileRef[] {
-  return [lock.graph, lock.rows, lock.vocabulary ?? lock.tokenizer];
+  return [lock.graph, lock.rows, lock.row_blocks.hashes, lock.vocabulary ?? lock.tokenizer];
 }
 
 function hashes(files: FileRef[]): Set<string> {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,9 @@ from insitu.model import bert, cache, gemma
 from insitu.model.licence import require_licence
 from insitu.model.lock import ModelLock
 from insitu.model.manifest import Manifest, load
-from insitu.model.quantise import Float, quantise_rows
+from insitu.model.quantise import Float, Int8, quantise_rows
 from insitu.model.rotation import read_rotation
+from insitu.model.rows import write_rows
 from insitu.model.smoothing import read_smoothing
 from insitu.model.variants import linear_of, row_bits
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
@@ -73,8 +74,8 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
     weights = Weights(source / "model.safetensors")
     config = manifest.config or json.loads((source / "config.json").read_text(encoding="utf-8"))
     step("write the token rows")
-    rows = folder / f"rows.{variant}.bin"
-    row_count = _write_rows(weights, manifest, config, row_bits(variant), rows)
+    parts = _row_parts(weights, manifest, config, row_bits(variant))
+    row_count, rows, row_blocks = write_rows(folder, variant, parts)
     step("build the graph")
     graph = folder / f"transformer.{variant}.onnx"
     model = _build(manifest, variant, weights, config, source)
@@ -98,28 +99,26 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
         prompts=dict(manifest.prompts),
         weights=manifest.identity(),
         graph=cache.file_ref(graph),
-        rows=cache.file_ref(rows),
+        rows=rows,
         row_count=row_count,
+        row_blocks=row_blocks,
         tokenizer=cache.file_ref(tokenizer),
         row_bits=row_bits(variant),
         vocabulary=vocabulary,
     )
 
 
-def _write_rows(weights: Weights, manifest: Manifest, config: Mapping[str, Any], bits: int, path: Path) -> int:
-    """The token table as int8 (or float32) rows, then their scales. Returns the number of rows."""
+def _row_parts(
+    weights: Weights, manifest: Manifest, config: Mapping[str, Any], bits: int
+) -> Iterator[tuple[Int8 | Float, Float]]:
+    """The token table in parts: int8 (or float32) rows with their scales."""
     family = gemma if manifest.family == "gemma" else bert
     if family.TABLE not in weights or weights.shape(family.TABLE)[1] != manifest.full_dim:
         raise ModelCorrupt(f"model.safetensors: {family.TABLE} should have rows of {manifest.full_dim}.")
     factor = np.float32(family.row_factor(config))
-    scales = []
-    with path.open("wb") as file:
-        for block in weights.blocks(family.TABLE):
-            codes, block_scales = quantise_rows(block) if bits == 8 else (block, np.ones(len(block), np.float32))
-            file.write(codes.tobytes())
-            scales.append(block_scales * factor)
-        file.write(np.concatenate(scales).astype("<f4").tobytes())
-    return sum(len(block) for block in scales)
+    for block in weights.blocks(family.TABLE):
+        codes, scales = quantise_rows(block) if bits == 8 else (block, np.ones(len(block), np.float32))
+        yield codes, scales * factor
 
 
 def _build(

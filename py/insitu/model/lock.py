@@ -16,14 +16,24 @@ VERSION = 2
 
 
 @dataclass(frozen=True)
+class RowBlocks:
+    """What a part of the table of token rows is checked by: for each `rows` records one hash, the first 16 bytes of a
+    SHA-256, in the file `hashes`."""
+
+    rows: int
+    hashes: FileRef
+
+
+@dataclass(frozen=True)
 class ModelLock:
     """An exported model.
 
     `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using, largest
     first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
     put around the ids of each text. `prompts` maps a task to the text put before each input, in which `{title}` stands
-    for the input's title. `row_bits` is 8 (token rows are int8) or 32 (float32: for CPython only). `vocabulary` is the
-    tokenizer as the page reads it, None where it takes `tokenizer` for that.
+    for the input's title. `rows` holds `row_count` records: `full_dim` values and a float32 scale. `row_bits` of a
+    value are 8 (int8) or 32 (float32: for CPython only). `vocabulary` is the tokenizer as the page reads it, None where
+    it takes `tokenizer` for that.
     """
 
     name: str
@@ -42,6 +52,7 @@ class ModelLock:
     graph: FileRef
     rows: FileRef
     row_count: int
+    row_blocks: RowBlocks
     tokenizer: FileRef
     row_bits: int = 8
     vocabulary: FileRef | None = None
@@ -49,7 +60,8 @@ class ModelLock:
     @property
     def files(self) -> tuple[FileRef, ...]:
         """All files of the folder beside the lock."""
-        return tuple(ref for ref in (self.graph, self.rows, self.tokenizer, self.vocabulary) if ref is not None)
+        refs = (self.graph, self.rows, self.row_blocks.hashes, self.tokenizer, self.vocabulary)
+        return tuple(ref for ref in refs if ref is not None)
 
     def space(self, dim: int) -> Space:
         return Space(self.name, self.variant, self.weights, hash_prompts(self.prompts), self.check_dim(dim))
@@ -95,6 +107,8 @@ class ModelLock:
                 )
             for key in ("graph", "rows", "tokenizer"):
                 data[key] = FileRef(**data[key])
+            blocks = data["row_blocks"]
+            data["row_blocks"] = RowBlocks(blocks["rows"], FileRef(**blocks["hashes"]))
             data["vocabulary"] = FileRef(**data["vocabulary"]) if data["vocabulary"] else None
             for key in ("dims", "prefix_ids", "suffix_ids"):
                 data[key] = tuple(data[key])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from insitu.errors import IndexCorrupt, ModelCorrupt, NotANumber, RuntimeUnavailable
 from insitu.model.exported import check_export, read_lock
 from insitu.model.lock import ModelLock
+from insitu.model.rows import read_rows
 from insitu.runtime import Block, Codes, FileRef, TokenIds
 
 Int8 = NDArray[np.int8]
@@ -72,7 +73,13 @@ class NativeRuntime:
     """One exported model, opened with onnxruntime on the CPU. See `insitu.runtime.Runtime`."""
 
     def __init__(
-        self, lock: ModelLock, session: Any, tokenizer: Any, rows: Int8, scales: Float, index_dir: Path | None
+        self,
+        lock: ModelLock,
+        session: Any,
+        tokenizer: Any,
+        rows: Int8 | Float,
+        scales: Float,
+        index_dir: Path | None,
     ):
         self.lock = lock
         self.index_dir = index_dir
@@ -107,13 +114,7 @@ class NativeRuntime:
             tokenizer = Tokenizer.from_file(str(model_dir / lock.tokenizer.file))
         except Exception as error:  # both libraries raise their own kinds for a bad file
             raise ModelCorrupt(f"{model_dir} cannot be opened: {error}") from error
-        data = np.fromfile(model_dir / lock.rows.file, np.uint8)
-        split = lock.row_count * lock.full_dim * lock.row_bits // 8
-        if data.size != split + 4 * lock.row_count:
-            raise ModelCorrupt(f"{lock.rows.file} does not hold {lock.row_count} rows of {lock.full_dim}.")
-        rows = data[:split].view(np.int8 if lock.row_bits == 8 else "<f4").reshape(lock.row_count, lock.full_dim)
-        scales = data[split:].view("<f4").astype(np.float32)
-        return cls(lock, session, tokenizer, rows, scales, index_dir)
+        return cls(lock, session, tokenizer, *read_rows(model_dir / lock.rows.file, lock), index_dir)
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
