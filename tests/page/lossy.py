@@ -20,11 +20,12 @@ from insitu.serve import parse_range
 class Lossy:
     """`cuts`: each request takes the first of them and ends before that byte of the file, as a broken line does.
 
-    `pages`: other files, by their path. `ranges`: whether parts can be asked for. `pace`: seconds to wait after each 256 kB. `asked`: the Range header of each
+    `then`: the file from the second request on, if it changes. `pages`: other files, by their path. `ranges`: whether parts can be asked for. `pace`: seconds to wait after each 256 kB. `asked`: the Range header of each
     request so far, empty if it had none. `gone`: how many clients went away before they had all.
     """
 
     body: bytes
+    then: bytes | None = None
     pages: dict[str, bytes] = field(default_factory=dict)
     ranges: bool = True
     cuts: list[int] = field(default_factory=list)
@@ -71,6 +72,8 @@ class _Handler(BaseHTTPRequestHandler):
             part = parse_range(asked, len(body))
         start, end = part or (0, len(body))
         self._head(206 if part else 200, "application/octet-stream", end - start, start if part else None)
+        if lossy.then is not None:
+            lossy.body = lossy.then
         cut = lossy.cuts.pop(0) if lossy.cuts else end
         stop = min(end, max(start, cut))
         with contextlib.suppress(ConnectionError):

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from conftest import ROOT
-from page.conftest import OPEN, Serve, caught
+from conftest import ROOT, VERSION
+from page.conftest import OPEN, Serve
 from page.folder import Served
 from page.lossy import Lossy
 
@@ -33,7 +33,9 @@ def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None)
 
 def settled(page: Page) -> None:
     """All that goes on after `open()` is done."""
-    page.wait_for_function("async () => (await insitu.stats()).settled")
+    page.evaluate(
+        "async () => { while (!(await insitu.stats()).settled) await new Promise((done) => setTimeout(done, 50)); }"
+    )
 
 
 def answers(page: Page) -> bool:
@@ -55,7 +57,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 def lossy(parts: bytes) -> Iterator[Callable[..., Lossy]]:
     """lossy(body, **faults) -> Lossy, for the length of one test."""
     with ExitStack() as stack:
-        yield lambda body, **faults: stack.enter_context(Lossy(body, {"/parts.js": parts}, **faults).running())
+        yield lambda body, **faults: stack.enter_context(Lossy(body, pages={"/parts.js": parts}, **faults).running())
 
 
 @pytest.fixture
@@ -125,11 +127,9 @@ def test_a_network_that_stays_broken_is_a_named_error(faulty: BrowserContext, lo
 
 def test_a_file_that_changes_in_the_middle_is_never_mixed(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
     old, new = body(6 * MB, 1), body(6 * MB, 2)
-    served = lossy(old, cuts=[5 * MB])
-    page = faulty.new_page()
-    page.goto(served.address + "page.html")
-    page.route("**/file", lambda route: (setattr(served, "body", new if served.asked else old), route.continue_())[1])
-    assert page.evaluate(LOAD, [ref(new), {}]) == [ref(new)["sha256"], len(new)]
+    served = lossy(old, then=new, cuts=[5 * MB])
+    assert loaded(faulty.new_page(), served, ref(new)) == [ref(new)["sha256"], len(new)]
+    # The server itself says that the halves would not belong together: no third request is needed.
     assert len(served.asked) == 2 and served.asked[1].startswith("bytes=")
 
 
@@ -301,3 +301,174 @@ def test_on_a_full_disk_the_page_goes_on_and_says_why(page: Page, serve_site: Se
     stats = page.evaluate("insitu.stats()")
     assert not stats["cache"]["works"] and "Quota" in stats["cache"]["reason"]
     assert answers(page)
+
+
+# --- the interpreter's snapshot ------------------------------------------------------------------------------------
+
+# Replaces the stored snapshot by what `change` makes of its bytes and of its hash.
+CHANGE = """async (change) => {
+    const cache = await caches.open('insitu-python');
+    const [key] = await cache.keys();
+    const found = await cache.match(key);
+    const bytes = new Uint8Array(await found.arrayBuffer());
+    const sha256 = async (bytes) => Array.from(
+        new Uint8Array(await crypto.subtle.digest('SHA-256', bytes)), (b) => b.toString(16).padStart(2, '0')).join('');
+    const [body, note] = await eval(change)(bytes, found.headers.get('x-insitu-note'), sha256);
+    await cache.put(key, new Response(body, { headers: { 'x-insitu-note': note } }));
+}"""
+SNAPSHOTS = "async () => (await (await caches.open('insitu-python')).keys()).map(({ url }) => url)"
+
+
+def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    first = opened_on(page, served)
+    assert first["snapshot"] == {"state": "none", "reason": ""}
+    settled(page)
+    assert page.evaluate("insitu.stats()")["snapshot"] == {"state": "made", "reason": ""}
+    assert len(page.evaluate(SNAPSHOTS)) == 1
+    expected = page.evaluate("insitu.search('how do I keep a cat warm')")
+    second = opened_on(page, served)
+    assert second["snapshot"] == {"state": "used", "reason": ""}
+    assert page.evaluate("insitu.search('how do I keep a cat warm')") == expected
+    # All that Python does in the page still works: an error, progress, an abort between two batches.
+    assert page.evaluate("insitu.search('').catch((error) => error.code)") == "empty-query"
+    run = """async () => {
+        const stop = new AbortController();
+        const onProgress = () => stop.abort();
+        return insitu.embed(Array(40).fill('word '.repeat(200)), { signal: stop.signal, onProgress }).catch((e) => e.code);
+    }"""
+    assert page.evaluate(run) == "aborted"
+    assert answers(page)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        # A byte of memory flipped, its hash as it was.
+        ("(bytes, note) => { bytes[bytes.length >> 1] ^= 1; return [bytes, note]; }", "hash"),
+        ("(bytes, note) => [bytes.slice(0, -1000), note]", "hash"),
+        # Whole, but of another build of Pyodide: the page of the packed file that holds the header begins behind the list.
+        (
+            """async (bytes, note, sha256) => {
+                const header = 4 * (2 + new Uint32Array(bytes.buffer, 4, 1)[0]);
+                bytes[header + 20] ^= 1;
+                return [bytes, await sha256(bytes)];
+            }""",
+            "build id",
+        ),
+        ("async (bytes, note, sha256) => [new Uint8Array(16), await sha256(new Uint8Array(16))]", ""),
+    ],
+)
+def test_a_snapshot_that_is_no_good_is_dropped_in_silence(
+    page: Page, serve_site: Serve, change: str, reason: str
+) -> None:
+    served = serve_site()
+    opened_on(page, served)
+    settled(page)
+    page.evaluate(CHANGE, change)
+    stats = opened_on(page, served)
+    assert stats["snapshot"]["state"] == "refused" and reason in stats["snapshot"]["reason"]
+    assert answers(page)
+    settled(page)
+    assert opened_on(page, served)["snapshot"]["state"] == "used"
+
+
+def test_a_snapshot_of_another_interpreter_is_not_taken(page: Page, serve_site: Serve, site: Path) -> None:
+    served = serve_site()
+    opened_on(page, served)
+    settled(page)
+    before = page.evaluate(SNAPSHOTS)
+    assets = json.loads((site / "insitu/assets.json").read_text())
+    served.instead["/insitu/assets.json"] = json.dumps(assets | {"python": "0" * 64}).encode()
+    assert opened_on(page, served)["snapshot"]["state"] == "none"
+    settled(page)
+    after = page.evaluate(SNAPSHOTS)
+    assert len(before) == len(after) == 1 and before != after
+
+
+# --- the trace -----------------------------------------------------------------------------------------------------
+
+
+def busiest(browser: Browser, page: Page, act: Callable[[], object]) -> float:
+    """Milliseconds of processor time of the longest task of the page's main thread while `act` runs."""
+    browser.start_tracing(page=page, categories=["toplevel", "__metadata"])
+    act()
+    events = json.loads(browser.stop_tracing())["traceEvents"]
+    main = {
+        (e["pid"], e["tid"]) for e in events if e["name"] == "thread_name" and e["args"]["name"] == "CrRendererMain"
+    }
+    # Processor time: on a busy machine a task also waits.
+    tasks = [
+        e["tdur"] / 1000 for e in events if "RunTask" in e["name"] and (e["pid"], e["tid"]) in main and "tdur" in e
+    ]
+    assert len(tasks) > 3
+    return max(tasks)
+
+
+def test_the_main_thread_is_never_busy_for_long_while_all_is_loading(
+    browser: Browser, page: Page, serve_site: Serve
+) -> None:
+    served = serve_site()
+    page.set_default_timeout(120_000)
+    page.goto(served.address + "empty.html")
+
+    def start() -> None:
+        page.evaluate(OPEN)
+        assert answers(page)
+        settled(page)
+
+    assert busiest(browser, page, start) < 50
+    page.goto(served.address + "empty.html")
+    assert busiest(browser, page, start) < 50
+    # The trace itself is tried: a task that is too long must show.
+    spin = "() => { const end = performance.now() + 300; while (performance.now() < end); }"
+    assert busiest(browser, page, lambda: [page.evaluate(spin), page.evaluate("insitu.stats()")]) > 50
+
+
+def test_stats_trace_the_start_step_by_step(opened: Page) -> None:
+    steps = opened.evaluate("insitu.stats()")["steps"]
+    wanted = {
+        "worker",
+        "assets",
+        "snapshot",
+        "pyodide",
+        "insitu",
+        "engine",
+        "graph",
+        "rows",
+        "tokenizer",
+        "session",
+        "index",
+    }
+    assert wanted <= set(steps)
+    assert all(step["took"] >= 0 for step in steps.values())
+    # From the start of the navigation on: the worker's own clock begins later than the page's.
+    worker = steps["worker"]
+    assert worker["start"] > 0 and all(step["start"] >= worker["start"] for step in steps.values())
+    assert max(step["start"] + step["took"] for step in steps.values()) <= opened.evaluate("performance.now()")
+
+
+# --- micropip ------------------------------------------------------------------------------------------------------
+
+
+def test_micropip_installs_the_wheel_that_is_served(page: Page, serve_site: Serve, site: Path) -> None:
+    """As a notebook does, with the whole Pyodide that it brings."""
+    served = serve_site()
+    for name in ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json"):
+        served.instead[f"/notebook/{name}"] = (ROOT / "node_modules/pyodide" / name).read_bytes()
+    wheels = {path.name.partition("-")[0]: path.name for path in (site / "insitu/wheels").iterdir()}
+    page.set_default_timeout(120_000)
+    page.goto(served.address + "empty.html")
+    version = page.evaluate(
+        """async (wheels) => {
+            const { loadPyodide } = await import('/notebook/pyodide.mjs');
+            const at = (name) => new URL('/insitu/wheels/' + name, location).href;
+            const py = await loadPyodide({ indexURL: '/notebook/', packageBaseUrl: '/notebook/' });
+            await py.loadPackage(at(wheels.micropip), { checkIntegrity: false, messageCallback: () => undefined });
+            py.globals.set('wheel', at(wheels.insitu));
+            await py.runPythonAsync('import micropip; await micropip.install(wheel)');
+            return py.runPython('import insitu; from insitu.runtime.web import WebRuntime; insitu.__version__');
+        }""",
+        wheels,
+    )
+    assert version == VERSION

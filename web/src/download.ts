@@ -12,6 +12,12 @@ const PAUSES = [300, 1000, 3000];
 /** SHA-256 can only be checked in secure contexts: https, and localhost. */
 export const canVerify = globalThis.crypto?.subtle !== undefined;
 
+/** As hex digits. */
+export async function sha256(bytes: Bytes): Promise<string> {
+  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 /** The server has another file than the one that was named. */
 export class OtherFile extends Error {}
 

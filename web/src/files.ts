@@ -1,7 +1,7 @@
 // Files of an index or a model: from the store or the network, checked by size and SHA-256. What was cut goes on where it
 // was, in this visit or the next; tabs that want the same file load it once.
 
-import { canVerify, download, fetchBytes, OtherFile, type Bytes } from "./download.ts";
+import { canVerify, download, fetchBytes, OtherFile, sha256, type Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
 import type { Store } from "./store.ts";
 
@@ -154,9 +154,7 @@ class StoredFile {
   }
 
   async matches(): Promise<boolean> {
-    if (!canVerify) return true;
-    const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", this.whole));
-    return Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("") === this.ref.sha256;
+    return !canVerify || (await sha256(this.whole)) === this.ref.sha256;
   }
 
   async drop(): Promise<void> {

@@ -68,7 +68,7 @@ export interface Insitu {
 export async function open(options: OpenOptions = {}): Promise<Insitu> {
   const base = folder(new URL(options.base ?? ".", options.base ? document.baseURI : import.meta.url));
   const at = (url: string | URL): string => new URL(url, document.baseURI).href;
-  const args: OpenArgs = { base };
+  const args: OpenArgs = { base, clock: { origin: performance.timeOrigin, opened: performance.now() } };
   if (options.model !== undefined) args.model = at(options.model);
   if (options.index !== undefined) args.index = at(options.index);
   else if (options.model === undefined) args.index = new URL("index.json", base).href;

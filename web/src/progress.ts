@@ -5,10 +5,15 @@ export class Progress {
   readonly steps: Stats["steps"] = {};
   #parts = new Map<Part, Loading>();
   #onChange: (loading: Loading) => void;
-  #lastMark = performance.now();
+  #origin: number;
+  #lastMark: number;
 
-  constructor(onChange: (loading: Loading) => void) {
+  /** `clock`: that of the page, on which all steps are told; the worker's own begins later. */
+  constructor(onChange: (loading: Loading) => void, clock: { origin: number; opened: number }) {
     this.#onChange = onChange;
+    this.#origin = clock.origin;
+    this.#lastMark = clock.opened;
+    this.mark("worker");
   }
 
   /** `bytes` more belong to `part`. */
@@ -35,17 +40,21 @@ export class Progress {
 
   /** Records when `work` ends. */
   async step<T>(name: string, work: Promise<T>): Promise<T> {
-    const start = performance.now();
+    const start = this.#now();
     const value = await work;
-    this.steps[name] = { start, took: performance.now() - start };
+    this.steps[name] = { start, took: this.#now() - start };
     return value;
   }
 
   /** A step of a row, each of which begins where the one before ended. */
   mark(name: string): void {
-    const now = performance.now();
+    const now = this.#now();
     this.steps[name] = { start: this.#lastMark, took: now - this.#lastMark };
     this.#lastMark = now;
+  }
+
+  #now(): number {
+    return performance.timeOrigin + performance.now() - this.#origin;
   }
 
   #of(part: Part): Loading {

@@ -17,6 +17,8 @@ export interface OpenArgs {
   model?: string;
   /** Wanted threads of the model; fewer where the page cannot have them. */
   threads?: number;
+  /** The time origin of the page (in Unix time), and when `open()` was called, since then, in milliseconds. */
+  clock: { origin: number; opened: number };
   /** Whether token rows are all loaded, or as texts need them. */
   rows?: "all" | "stream";
 }
@@ -50,7 +52,7 @@ export interface Hit {
   score: number;
 }
 
-/** What `open()` found and how long its steps took, in milliseconds from the start of the worker. */
+/** What `open()` found and how long its steps took, in milliseconds from the start of the page's navigation. */
 export interface Stats {
   /** Threads of the model. More than one needs a cross-origin isolated page. */
   threads: number;
@@ -64,10 +66,15 @@ export interface Stats {
   title: string;
   /** Vectors in the index; 0 without one. */
   count: number;
-  /** When each step of `open()` began and how long it took. */
+  /** When each step of `open()` began and how long it took. Most run side by side; `worker` is the start of the worker. */
   steps: Record<string, { start: number; took: number }>;
   /** The cache of files: how many it held, how many the network gave, or why it is not used. */
   cache: { works: boolean; reason: string; hits: number; misses: number };
+  /**
+   * The snapshot that Python starts from. `used`: this start did; `made`: in this visit, for the next one; `refused`: there was
+   * one, and it was no good, for this `reason`; `none`.
+   */
+  snapshot: { state: "none" | "used" | "made" | "refused"; reason: string };
   /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
   verified: boolean;
   /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */

@@ -5,6 +5,8 @@ import type { PyProxy } from "pyodide/ffi";
 import { InsituError } from "./errors.ts";
 import type { Call, Host } from "./host.ts";
 import type { Block } from "./block.ts";
+import { Snapshot } from "./snapshot.ts";
+import type { Store } from "./store.ts";
 
 /** `assets.json`: what the build put beside this script. */
 export interface Assets {
@@ -29,28 +31,61 @@ export interface Bridge extends PyProxy {
   readonly count: number;
 }
 
-/** Boot Python and import the bridge. `onStep` is told when a step is done. Code: `runtime-unavailable`. */
+/** A start from a snapshot takes less than a second; after so many milliseconds it is given up. */
+const SNAPSHOT_LIMIT = 20_000;
+
+/**
+ * Start Python, from its snapshot if there is a good one, and import the bridge. `onStep` is told when a step is done.
+ *
+ * Code: `runtime-unavailable`.
+ */
 export async function startPython(
   base: string,
   assets: Promise<Assets>,
+  store: Promise<Store>,
   onStep: (step: string) => void,
-): Promise<BridgeModule> {
+): Promise<{ bridge: BridgeModule; snapshot: Snapshot }> {
   const folder = new URL("pyodide/", base).href;
   try {
-    const { loadPyodide } = (await import(`${folder}pyodide.mjs`)) as typeof import("pyodide");
-    const { python } = await assets;
-    const py: PyodideAPI = await loadPyodide({
-      indexURL: folder,
-      // The address changes with the content: a cache must not pair a new interpreter with an old library.
-      stdLibURL: `${folder}python.zip?${python.slice(0, 16)}`,
-      packageBaseUrl: folder,
-      // An empty list of packages: nothing can be looked up anywhere.
-      lockFileContents: assets.then(({ lock }) => ({ info: lock, packages: {} })) as never,
-    });
+    const scripts = Promise.all([import(`${folder}pyodide.mjs`), import(`${folder}pyodide.asm.mjs`)]);
+    scripts.catch(() => undefined); // it is awaited below
+    const { python, lock } = await assets;
+    const snapshot = new Snapshot(await store, python);
+    const memory = await snapshot.take();
+    onStep("snapshot");
+    const [{ loadPyodide }] = (await scripts) as [typeof import("pyodide"), unknown];
+    onStep("pyodide scripts");
+    const boot = (options: object): Promise<PyodideAPI> =>
+      failing(
+        loadPyodide({
+          indexURL: folder,
+          // The address changes with the content: a cache must not pair a new interpreter with an old library.
+          stdLibURL: `${folder}python.zip?${python.slice(0, 16)}`,
+          packageBaseUrl: folder,
+          // An empty list of packages: nothing can be looked up anywhere.
+          lockFileContents: { info: lock, packages: {} } as never,
+          ...options,
+        }),
+      );
+    let py: PyodideAPI | undefined;
+    if (memory) {
+      try {
+        py = await within(SNAPSHOT_LIMIT, boot({ _loadSnapshot: memory }));
+        snapshot.state = "used";
+      } catch (error) {
+        await snapshot.refuse(error);
+      }
+    }
+    py ??= await boot({ _makeSnapshot: snapshot.wanted });
     onStep("pyodide");
-    const bridge = py.pyimport("insitu.bridge") as BridgeModule;
+    py.runPython("import insitu.bridge");
     onStep("insitu");
-    return bridge;
+    if (snapshot.state !== "used" && snapshot.wanted) {
+      // Now or never: what Python gets hold of from here on lives outside its memory.
+      snapshot.made(py.makeMemorySnapshot());
+      onStep("snapshot made");
+    }
+    return { bridge: py.pyimport("insitu.bridge") as BridgeModule, snapshot };
   } catch (error) {
     if (error instanceof InsituError) throw error;
     throw new InsituError(
@@ -58,4 +93,30 @@ export async function startPython(
       `Python did not start (${(error as Error).message ?? error}). Check that ${folder} is served.`,
     );
   }
+}
+
+/** Pyodide waits for ever if its WASM does not start, and only warns; then this fails. */
+async function failing<T>(boot: Promise<T>): Promise<T> {
+  const { warn } = console;
+  try {
+    return await Promise.race([
+      boot,
+      new Promise<never>((_, reject) => {
+        console.warn = (...words: unknown[]): void => {
+          if (words[0] === "wasm instantiation failed!") reject(new Error("its WebAssembly did not start"));
+          else warn(...words);
+        };
+      }),
+    ]);
+  } finally {
+    console.warn = warn;
+  }
+}
+
+async function within<T>(milliseconds: number, work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`it did not start within ${milliseconds / 1000} s`)), milliseconds);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }

@@ -24,7 +24,7 @@ export class Store {
 
   private constructor() {}
 
-  /** `insitu-files`: the files of indexes and models, of all pages of this origin. */
+  /** `insitu-files`: of indexes and models; `insitu-python`: the interpreter's snapshot. One of each for an origin. */
   static async open(name: "insitu-files" | "insitu-python"): Promise<Store> {
     const store = new Store();
     try {
@@ -73,6 +73,11 @@ export class Store {
     await this.#dropAll((name) => name === sha256);
   }
 
+  /** Drop everything else. */
+  async keepOnly(key: string): Promise<void> {
+    await this.#dropAll((_, url) => url !== address(key));
+  }
+
   /** `owner` (the address of an index or a model) needs these files: no other owner's `sweep` drops them. */
   async claim(owner: string, files: ReadonlySet<string>): Promise<void> {
     const list = new TextEncoder().encode(JSON.stringify({ at: Date.now(), files: [...files] }));
@@ -97,10 +102,10 @@ export class Store {
     }
   }
 
-  async #dropAll(unwanted: (sha256: string) => boolean): Promise<void> {
+  async #dropAll(unwanted: (sha256: string, url: string) => boolean): Promise<void> {
     try {
       for (const request of (await this.#cache?.keys()) ?? []) {
-        if (unwanted(fileOf(request))) await this.#cache?.delete(request);
+        if (unwanted(fileOf(request), request.url)) await this.#cache?.delete(request);
       }
     } catch (error) {
       this.#fail(error);

@@ -9,6 +9,7 @@ import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats }
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
 import { openRows, type Table } from "./rows.ts";
 import { Scanner } from "./scan.ts";
+import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
 import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
 
@@ -52,7 +53,7 @@ function threadCount(wanted: number | undefined): number {
 }
 
 async function open(args: OpenArgs): Promise<void> {
-  const progress = new Progress((loading) => post({ type: "loading", loading }));
+  const progress = new Progress((loading) => post({ type: "loading", loading }), args.clock);
   const { base } = args;
   const owner = args.index ?? args.model ?? base;
   const threads = threadCount(args.threads);
@@ -61,10 +62,12 @@ async function open(args: OpenArgs): Promise<void> {
     progress.expect("python", bytes.python);
     progress.expect("engine", bytes.engine);
   });
-  const python = startPython(base, assets, (step) => progress.mark(step)).then((bridge) => {
-    progress.complete("python");
-    return bridge;
-  });
+  const python = startPython(base, assets, Store.open("insitu-python"), (step) => progress.mark(step)).then(
+    (started) => {
+      progress.complete("python");
+      return started;
+    },
+  );
   const engine = progress.step("engine", startEngine(base, threads)).then(() => progress.complete("engine"));
   const scanner = Scanner.open(base);
   const opening = Store.open("insitu-files");
@@ -72,7 +75,7 @@ async function open(args: OpenArgs): Promise<void> {
   const entry = args.index === undefined ? undefined : fetchEntry(args.index);
   const check = async (manifest: Bytes): Promise<void> => {
     const call = new Call<undefined>();
-    (await python).check(call, manifest);
+    (await python).bridge.check(call, manifest);
     await call.done;
   };
   const files = (async () => {
@@ -102,27 +105,39 @@ async function open(args: OpenArgs): Promise<void> {
       const onBytes = (count: number): void => progress.add("model", count);
       return load(ref, lockUrl, "model-corrupt", store, { onBytes });
     };
-    const graph = model(lock.graph);
-    const rows = openRows({
-      table: lock,
-      base: lockUrl,
-      mode: args.rows,
-      usual: args.index === undefined ? "all" : "stream",
-      owner: args.index ?? lockUrl,
-      store,
-      expect: (bytes) => progress.expect("model", bytes),
-      onBytes: (count) => progress.add("model", count),
-    });
-    const tokenizer = lock.vocabulary
-      ? model(lock.vocabulary).then(readTokenizer)
-      : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base));
+    const graph = progress.step("graph", model(lock.graph));
+    const rows = progress.step(
+      "rows",
+      openRows({
+        table: lock,
+        base: lockUrl,
+        mode: args.rows,
+        usual: args.index === undefined ? "all" : "stream",
+        owner: args.index ?? lockUrl,
+        store,
+        expect: (bytes) => progress.expect("model", bytes),
+        onBytes: (count) => progress.add("model", count),
+      }),
+    );
+    const tokenizer = progress.step(
+      "tokenizer",
+      lock.vocabulary
+        ? model(lock.vocabulary).then(readTokenizer)
+        : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
+    );
     return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ graph, rows, tokenizer })) };
   })();
   const session = Promise.all([progress.step("model", files), engine]).then(([{ graph, rows, lock }]) =>
     progress.step("session", Engine.open(graph, rows, lock.full_dim)),
   );
 
-  const [bridgeModule, loaded, model, kernel] = await Promise.all([python, files, session, scanner, parts]);
+  const [{ bridge: bridgeModule, snapshot }, loaded, model, kernel] = await Promise.all([
+    python,
+    files,
+    session,
+    scanner,
+    parts,
+  ]);
   const host = new Host(
     loaded.tokenizer,
     model,
@@ -153,6 +168,7 @@ async function open(args: OpenArgs): Promise<void> {
       count: bridge.count,
       steps: progress.steps,
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
+      snapshot: { state: snapshot.state, reason: snapshot.reason },
       verified: canVerify,
       runs: model.runs,
       rows: loaded.rows.stats,
@@ -160,11 +176,18 @@ async function open(args: OpenArgs): Promise<void> {
       settled: opened!.settled,
     }),
   };
-  void finish(host, owner, texts, progress, store).then(() => loaded.rows.fetchAhead());
+  void finish(host, owner, texts, progress, store, snapshot).then(() => loaded.rows.fetchAhead());
 }
 
 /** After the first answer can be given: fetch what later answers need, then drop files that nobody names any more. */
-async function finish(host: Host, owner: string, texts: FileRef[], progress: Progress, store: Store): Promise<void> {
+async function finish(
+  host: Host,
+  owner: string,
+  texts: FileRef[],
+  progress: Progress,
+  store: Store,
+  snapshot: Snapshot,
+): Promise<void> {
   for (const ref of texts) {
     try {
       await host.ahead(ref, (count) => progress.add("texts", count));
@@ -174,6 +197,7 @@ async function finish(host: Host, owner: string, texts: FileRef[], progress: Pro
     }
   }
   await store.sweep(owner);
+  await snapshot.save();
   opened!.settled = true;
 }
 
