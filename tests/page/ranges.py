@@ -15,6 +15,8 @@ from insitu.serve import make_server
 EMPTY = b"<!doctype html><link rel=icon href=data:,><title>test</title>"
 # Nothing is fetched ahead where the visitor saves data.
 QUIET = b"Object.defineProperty(NetworkInformation.prototype, 'saveData', { get: () => true });"
+# Waits last a hundredth.
+HURRY = b"const later = setTimeout; self.setTimeout = (act, ms) => later(act, ms / 100);"
 Fault = Callable[[Any], bool | None]
 """Called with the request handler; True if it has answered."""
 

@@ -17,16 +17,15 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from insitu.model.rows import read_rows, write_rows
-from page.ranges import QUIET, Ranged, cut_after, instead, refuse, wait_for, without_ranges
+from page.ranges import HURRY, QUIET, Ranged, cut_after, instead, refuse, wait_for, without_ranges
 
 RECORD = 388  # bytes: 384 codes and a scale
 BLOCK = 64 * RECORD
 SMALL, BIG, HUGE = 30_522, 60_000, 400_000  # rows: 12, 23 and 155 MB
 SIZE = BIG * RECORD
 IDS = [101, 7632, 1037, 15_000, 15_001, 30_521, 2, 22_222, 102]
-# Before all else in the worker: no private file system; waits that last a hundredth.
+# Before all else in the worker: no private file system.
 NO_DISK = b"StorageManager.prototype.getDirectory = undefined;"
-HURRY = b"const later = setTimeout; self.setTimeout = (act, ms) => later(act, ms / 100);"
 
 # A worker of a page, as the page's own: `act(args)` runs in it, `parts` holds the modules, `self.rows` the open table.
 WORKER = """async ([before, act, args]) => {

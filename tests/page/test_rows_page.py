@@ -1,0 +1,80 @@
+"""`open({rows})`: the page's vectors do not depend on how its token rows come, and no call waits for ever."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page
+
+from page.conftest import OPEN, caught
+from page.ranges import Ranged, refuse, wait_for
+from page.texts import SCRIPTS
+
+TEXTS = [*SCRIPTS, "how do I keep part of a page out of the index", "zymurgy, quokka and a xylophone"]
+EMBED = "async (texts) => (await insitu.embed(texts, { task: 'query' })).map((vector) => [...vector])"
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[Ranged]:
+    with Ranged(site).running() as served:
+        yield served
+
+
+def open_on(page: Page, served: Ranged, **options: Any) -> dict[str, Any]:
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, options)
+    found: dict[str, Any] = page.evaluate("insitu.stats()")["rows"]
+    return found
+
+
+def test_vectors_are_the_same_however_the_rows_come(page: Page, opened: Page, served: Ranged, model_url: str) -> None:
+    assert opened.evaluate("insitu.stats()")["rows"]["mode"] == "all"
+    assert open_on(page, served, model=model_url, rows="stream")["mode"] == "stream"
+    assert served.asked == []
+    assert page.evaluate(EMBED, TEXTS) == opened.evaluate(EMBED, TEXTS)
+    assert served.asked and None not in served.asked
+
+
+def test_the_search_page_asks_for_few_rows(page: Page, served: Ranged) -> None:
+    open_on(page, served, rows="stream")
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert 0 < served.sent < 200_000
+
+
+def test_a_call_whose_rows_do_not_come_ends_and_the_others_go_on(page: Page, served: Ranged, model_url: str) -> None:
+    open_on(page, served, model=model_url, rows="stream")
+    page.evaluate(EMBED, ["cats"])
+    over = threading.Event()
+    served.fault = wait_for(over)
+    stop = """async () => {
+        window.stop = new AbortController();
+        window.slow = insitu.embed(['volcano zebra'], { signal: stop.signal }).catch((error) => error.code);
+        return (await insitu.embed(['cats'])).length;
+    }"""
+    assert page.evaluate(stop) == 1
+    assert page.evaluate("async () => { stop.abort(); return slow; }") == "aborted"
+    over.set()
+    served.fault = None
+    assert page.evaluate("async () => (await insitu.embed(['volcano zebra', 'tulip'])).length") == 2
+
+
+def test_a_server_that_refuses_rows_is_a_named_error(served: Ranged, browser: Any, model_url: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    open_on(page, served, model=model_url, rows="stream")
+    served.fault = refuse(503)
+    found = caught(page, "insitu.embed(['cats'])")
+    assert found[:2] == ("FetchFailed", "fetch-failed"), found
+    served.fault = None
+    assert page.evaluate(EMBED, ["cats"])
+    context.close()
+
+
+def test_another_mode_is_refused(page: Page, served: Ranged) -> None:
+    page.goto(served.address + "empty.html")
+    assert caught(page, "(await import('/insitu/insitu.js')).open({ rows: 'some' })")[1] == "invalid-argument"
