@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -22,25 +23,23 @@ def test_the_rotation_is_orthonormal() -> None:
 
 def test_the_stored_rows_come_first() -> None:
     """What reading changes of a row is what int8 took from it."""
-    codes = np.fromfile(FILE, np.int8).reshape(-1, 384).astype(np.float64)
+    codes = np.frombuffer(zlib.decompress(FILE.read_bytes()), np.int8).reshape(-1, 384).astype(np.float64)
     rows = codes / np.linalg.norm(codes, axis=1, keepdims=True)
     assert len(rows) == 256
     kept = (rows * load_rotation(FILE)[:256]).sum(axis=1)
     assert kept[:128].min() > 0.99
-    assert kept[128:].min() > 0.97  # coarser in the file: fit_rotation.py
+    assert kept[128:].min() > 0.94  # coarser in the file: fit_rotation.py
 
 
 def test_the_file_is_small_enough_to_be_shipped() -> None:
-    import zlib
-
-    assert len(zlib.compress(FILE.read_bytes(), 9)) < 60_000
+    assert FILE.stat().st_size < 40_000
 
 
 @pytest.mark.parametrize("size", [1, 3, 8])
 def test_any_full_size_and_number_of_rows_can_be_read(tmp_path: Path, size: int) -> None:
     rows = np.linalg.qr(np.random.default_rng(3).normal(size=(8, 8)))[0][:size]
     path = tmp_path / "small.bin"
-    path.write_bytes(np.rint(rows * 100).astype(np.int8).tobytes())
+    path.write_bytes(zlib.compress(np.rint(rows * 100).astype(np.int8).tobytes()))
     rotation = load_rotation(path, full_dim=8)
     assert np.abs(rotation @ rotation.T - np.eye(8)).max() < 1e-6
     assert (rotation[:size] * rows).sum(axis=1).min() > 0.999
@@ -48,8 +47,12 @@ def test_any_full_size_and_number_of_rows_can_be_read(tmp_path: Path, size: int)
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"\1" * 383, b"\1" * (384 * 385), b"\1" * (384 * 2), b"\0" * 384],
-    ids=["empty", "cut short", "too many rows", "equal rows", "zeros"],
+    [
+        b"",
+        zlib.compress(b"\1" * 384)[:-3],
+        *(zlib.compress(rows) for rows in (b"", b"\1" * 383, b"\1" * (384 * 385), b"\1" * (384 * 2), b"\0" * 384)),
+    ],
+    ids=["empty", "cut", "no rows", "part of a row", "too many rows", "equal rows", "zeros"],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "rotation.bin"

@@ -3,14 +3,15 @@
 A rotation is an orthonormal matrix R: for a unit vector v, `R @ v` has the same dot products as v, and its first `dim`
 components are the ones worth keeping. How one is fitted: `models/minilm-l6/fit_rotation.py`.
 
-The file holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that is not stored. Its
-size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal again, each against
+The file, unpacked by zlib, holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that is
+not stored. Its size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal again, each against
 those before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves out only have to
 complete the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in order.
 """
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,10 @@ def load_rotation(path: Path, full_dim: int = 384) -> NDArray[np.float32]:
     The same on every machine to about 1e-7: plain float64 sums, no LAPACK. Raises `ModelCorrupt` if the file holds no
     whole number of rows, more rows than `full_dim`, or rows that depend on each other.
     """
-    codes = np.frombuffer(path.read_bytes(), np.int8)
+    try:
+        codes = np.frombuffer(zlib.decompress(path.read_bytes()), np.int8)
+    except zlib.error as error:
+        raise ModelCorrupt(f"{path.name} cannot be unpacked ({error}). Install insitu again.") from error
     rows, rest = divmod(codes.size, full_dim)
     if rest or not 0 < rows <= full_dim:
         raise ModelCorrupt(
