@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import time
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from insitu.model.vocabulary import pack_vocabulary
 from insitu.text.clean import well_formed
 from page.many_texts import many_texts
 from page.texts import SCRIPTS
+from small_gemma import small_gemma
 
 # Strings of JSON: a text of a million characters takes Playwright's own serialiser minutes.
 ENCODE = """([name, texts, limit]) => JSON.stringify(JSON.parse(texts).map((text) => {
@@ -57,6 +59,19 @@ def gemma(opened: Page, site: Path, gemma_exported: Path) -> Page:
 @pytest.fixture(scope="module")
 def gemma_reference(gemma_exported: Path) -> Any:
     return reference(gemma_exported)
+
+
+@pytest.fixture(scope="module")
+def small(opened: Page, site: Path) -> Page:
+    (site / "small.bin").write_bytes(pack_vocabulary(small_gemma()))
+    return open_tokenizer(opened, "small", "/small.bin")
+
+
+@pytest.fixture(scope="module")
+def small_reference(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("small") / "tokenizer.json"
+    path.write_text(json.dumps(small_gemma()), "utf-8")
+    return reference(path)
 
 
 def open_tokenizer(page: Page, name: str, path: str) -> Page:
@@ -139,6 +154,45 @@ def test_gemma_ids_of_every_token_as_text(gemma: Page, gemma_reference: Any) -> 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=20))
 def test_gemma_ids_on_any_text(gemma: Page, gemma_reference: Any, texts: list[str]) -> None:
     assert page_ids(gemma, "gemma", texts) == ids(gemma_reference, texts)
+
+
+LETTERS = ("aabbbcx é😀\nz▁", "ab", "aaacx", "aaaab", " b")
+
+
+@ANY_TEXTS
+@given(st.lists(st.one_of([st.text(letters, max_size=150) for letters in LETTERS]), min_size=20, max_size=60))
+def test_merges_compete_as_they_do_in_the_reference(small: Page, small_reference: Any, texts: list[str]) -> None:
+    """Few letters, so that most neighbours could merge; up to three times the length from which on a heap is used."""
+    assert page_ids(small, "small", texts) == ids(small_reference, texts)
+
+
+@ANY_TEXTS
+@given(st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 5), st.integers(0, 50))), max_size=200))
+def test_the_heap_gives_the_least_key_and_then_the_least_place(
+    opened: Page, steps: list[tuple[int, int] | None]
+) -> None:
+    """None takes one out."""
+    heap: list[tuple[int, int]] = []
+    right = []
+    for step in steps:
+        if step is not None:
+            heapq.heappush(heap, step)
+        elif heap:
+            right.append(list(heapq.heappop(heap)))
+    found = opened.evaluate(
+        """async (steps) => {
+            const { Heap } = await import('/parts.js');
+            const heap = new Heap(1);
+            const out = [];
+            for (const step of steps) {
+                if (step) heap.push(step[0], step[1]);
+                else if (heap.pop()) out.push([heap.key, heap.place]);
+            }
+            return out;
+        }""",
+        [step and list(step) for step in steps],
+    )
+    assert found == right
 
 
 LONG = {
