@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
+from insitu.embedder import Embedder
 from insitu.model import cache
 from insitu.model.exported import read_lock
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
-from page.conftest import OPEN, Serve
+from insitu.runtime.native import NativeRuntime
+from page.conftest import OPEN, Serve, wait
 from page.texts import SCRIPTS
+from small_gemma import small_gemma
 
 LIBRARY = "/insitu/tokenizer_other.js"
 
@@ -74,6 +79,32 @@ def test_a_file_that_is_no_tokenizer_is_named(opened: Page) -> None:
         }"""
     )
     assert found == ["model-corrupt"] * 6
+
+
+def test_a_model_with_gemmas_kind_of_tokenizer_embeds_as_in_cpython(
+    browser: Browser, serve_site: Serve, site: Path, model_dir: Path
+) -> None:
+    """MiniLM's graph and rows with a small BPE vocabulary: from the export's files through worker and Python."""
+    folder = site / "model-bpe"
+    shutil.copytree(model_dir, folder)
+    (folder / "tokenizer.json").write_text(json.dumps(small_gemma()), "utf-8")
+    (folder / "vocabulary.bin").write_bytes(pack_vocabulary(small_gemma()))
+    lock = replace(
+        read_lock(model_dir),
+        tokenizer=cache.file_ref(folder / "tokenizer.json"),
+        vocabulary=cache.file_ref(folder / "vocabulary.bin"),
+    )
+    (folder / "model.lock.json").write_text(lock.to_json())
+    runtime = NativeRuntime.open(folder, threads=1)
+    texts = ["abba aab  bab", "xaa\nc 😀a é", "", "ab " * 400]
+    right = np.frombuffer(wait(Embedder(runtime, runtime.lock).embed(texts)).block.vectors(), "<f4").reshape(4, -1)
+    page = browser.new_page()
+    page.goto(serve_site().address + "empty.html")
+    page.evaluate(OPEN, {"model": "/model-bpe/model.lock.json"})
+    found = page.evaluate("insitu.embed(" + json.dumps(texts) + ").then((r) => [r.truncated, r.map((v) => [...v])])")
+    assert found[0] == [False, False, False, True]
+    assert np.sum(np.array(found[1]) * right, axis=1).min() > 0.999
+    page.close()
 
 
 @pytest.mark.parametrize("compact", [True, False])

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from playwright.sync_api import Page
 
+from conftest import ROOT
 from insitu.model.vocabulary import pack_vocabulary
 from insitu.text.clean import well_formed
 from page.many_texts import many_texts
@@ -136,6 +137,19 @@ def test_wordpiece_ids_on_20_000_texts(bert: Page, bert_reference: Any) -> None:
 
 def test_gemma_ids_on_20_000_texts(gemma: Page, gemma_reference: Any) -> None:
     assert differing(gemma, "gemma", gemma_reference, kinds_of_text(gemma_reference)) == []
+
+
+def test_gemma_ids_of_the_golden_cases(gemma: Page) -> None:
+    """Those of sentence-transformers: special tokens included, texts of up to 1,606 tokens."""
+    folder = ROOT / "models/embeddinggemma-300m"
+    cases = [
+        case
+        for name in ("golden", "golden-more")
+        for case in json.loads((folder / f"{name}.json").read_text())["cases"]
+    ]
+    assert len(cases) == 28
+    found = page_ids(gemma, "gemma", [case["text"] for case in cases])
+    assert [[2, *ids, 1] for ids in found] == [case["token_ids"] for case in cases]
 
 
 @pytest.mark.slow
