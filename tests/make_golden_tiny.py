@@ -16,6 +16,7 @@ import json
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch  # type: ignore[import-not-found]
 from safetensors.torch import load_file
@@ -45,7 +46,7 @@ def encode(vector: torch.Tensor) -> str:
     return base64.b64encode(unit.astype("<f4").tobytes()).decode()
 
 
-def write(target: Path, folder: Path, cases: list[dict[str, object]]) -> None:
+def write(target: Path, folder: Path, cases: list[dict[str, Any]]) -> None:
     weights = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
     made_with = {package: version(package) for package in ("torch", "transformers", "tokenizers")}
     found = {"made_with": made_with, "model_safetensors_sha256": weights, "cases": cases}
@@ -60,7 +61,7 @@ def gemma(folder: Path) -> None:
     model = Gemma3TextModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
     assert model.config.use_bidirectional_attention
     dense = [load_file(folder / part / "model.safetensors")["linear.weight"] for part in ("2_Dense", "3_Dense")]
-    cases = []
+    cases: list[dict[str, Any]] = []
     for title, text in TEXTS.items():
         ids = tokenizer.encode(text).ids
         states = model(input_ids=torch.tensor([ids])).last_hidden_state[0]
@@ -73,7 +74,7 @@ def bert(folder: Path) -> None:
     make_bert(folder, pooling="mean")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     model = BertModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    cases = []
+    cases: list[dict[str, Any]] = []
     for title, text in TEXTS.items():
         ids = tokenizer.encode(text).ids
         if len(ids) <= 128:

@@ -18,6 +18,7 @@ from playwright.sync_api import Playwright, sync_playwright
 from rich.console import Console
 from rich.progress import Progress
 
+import gemma
 import rival
 import scan
 import visit
@@ -28,7 +29,7 @@ from report import Report
 from texts import passages, queries
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("query", "bulk", "start", "scan")
+PARTS = ("query", "bulk", "start", "scan", "gemma")
 MODEL, VARIANT = "minilm-l6", "int8"
 OUT = ROOT / ".build" / "bench"
 WEB = Path(os.environ.get("INSITU_WEB_DIST") or ROOT / "web" / "dist")  # as web/build.mjs has it
@@ -55,6 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             starts(playwright, report, args, progress)
         if "scan" in args.only:
             scans(playwright, report, model_dir, args, progress)
+        if "gemma" in args.only:
+            with shown(progress, "a checkpoint of EmbeddingGemma's size (made once)"):
+                exports = gemma.prepare(OUT)
+            for threads in args.threads:
+                with shown(progress, f"EmbeddingGemma's size, {threads}"):
+                    gemma.measure(playwright, report, exports, WEB, threads, args.rounds)
     judge(report)
     report.notes.append(f"Took {time.monotonic() - started:.0f} s; load average at the end {os.getloadavg()[0]:.1f}.")
     report.show(console)

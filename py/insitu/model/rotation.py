@@ -3,10 +3,11 @@
 A rotation is an orthonormal matrix R: for a unit vector v, `R @ v` has the same dot products as v, and its first `dim`
 components are the ones worth keeping. How one is fitted: `models/minilm-l6/fit_rotation.py`.
 
-The file, unpacked by zlib, holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that is
-not stored. Its size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal again, each against
-those before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves out only have to
-complete the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in order.
+The file, unpacked by zlib, holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that
+is not stored. Its size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal
+again, each against those before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves
+out only have to complete the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in
+order.
 """
 
 from __future__ import annotations

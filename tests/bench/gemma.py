@@ -1,0 +1,116 @@
+"""EmbeddingGemma's architecture at its full size, on random weights: time against native onnxruntime, bytes, memory.
+
+The checkpoint (1.2 GB) and its exports are made at the first run and kept in `.build/bench`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from playwright.sync_api import Page, Playwright
+
+import visit
+from browser import Site, new_page
+from insitu.model.export import export
+from insitu.model.exported import read_lock
+from insitu.model.manifest import load
+from ours import NativeSubject, PageSubject
+from report import Report
+
+VARIANTS = ("int8", "int4", "q4")
+# Tokens of a question and of a passage, with the budget for page / native: the plan's.
+SIZES = {16: 6.0, 256: 4.5}
+GRAPH_MEGABYTES = {"int8": 105, "int4": 60, "q4": 60}
+MEMORY_MEGABYTES = 200
+
+
+def prepare(out: Path) -> dict[str, Path]:
+    """The folder of each exported variant."""
+    sys.path.insert(0, str(visit.ROOT / "tests"))
+    from make_checkpoint import make
+
+    checkpoint = out / "random-gemma"
+    if not (checkpoint / "model.json").exists():  # written last
+        make(checkpoint, full=True)
+    folders = {}
+    for variant in VARIANTS:
+        folder = folders[variant] = out / f"random-gemma-{variant}"
+        if not folder.exists() or read_lock(folder).weights != load(str(checkpoint)).identity():
+            export(str(checkpoint), variant, out=folder)
+    return folders
+
+
+def measure(
+    playwright: Playwright, report: Report, folders: dict[str, Path], web: Path, threads: int, rounds: int
+) -> None:
+    """Texts of each size in the page and natively, in turns; then what the tab holds."""
+    for variant, folder in folders.items():
+        native = NativeSubject(folder, threads)
+        site = Site({"bench": visit.HERE, "ours": web, "model": folder})
+        try:
+            with new_page(playwright, f"{site.base}/blank.html") as page:
+                ours = PageSubject(page, bench="/bench", base="/ours", model="/model/model.lock.json", threads=threads)
+                subjects = {"page": ours.each, "native": native.each}
+                for size, budget in SIZES.items():
+                    _turns(report, subjects, native, size, budget, variant, threads, rounds)
+                _memory(report, page, variant, threads)
+        finally:
+            site.close()
+            native.close()
+        graph = read_lock(folder).graph
+        report.check(f"{variant} graph", graph.bytes / 1e6, "<=", GRAPH_MEGABYTES[variant], "MB")
+
+
+def _turns(
+    report: Report,
+    subjects: Mapping[str, Callable[[Sequence[str]], list[float]]],
+    native: NativeSubject,
+    size: int,
+    budget: float,
+    variant: str,
+    threads: int,
+    rounds: int,
+) -> None:
+    times: dict[str, list[float]] = {name: [] for name in subjects}
+    for number in range(rounds + 1):
+        text = sized(size, number, native)
+        for name, run in subjects.items():
+            taken = run([text])
+            times[name] += taken if number else []  # the first round warms up
+    measured = f"EmbeddingGemma's size, {variant}, {size} tokens"
+    for name, values in times.items():
+        report.add(measured, name, threads, "ms", values)
+    page, other = (report.median(measured, name, threads) or 0.0 for name in ("page", "native"))
+    report.check(f"{measured}, {threads} threads: page / native", page / other, "<=", budget)
+
+
+def sized(size: int, number: int, native: NativeSubject) -> str:
+    """A question, another for each `number`, that has `size` tokens with its prompt, or one or two fewer."""
+    prompt = native.runtime.lock.prompt("query")
+    text = f"{number}"
+    while native.tokens(f"{prompt}{text} a") <= size:
+        text += " a"
+    return text
+
+
+def _memory(report: Report, page: Page, variant: str, threads: int) -> None:
+    """What the page counts of itself, and the resident set of its process, after the answers."""
+    counted = page.evaluate("async () => (await performance.measureUserAgentSpecificMemory()).bytes")
+    assert page.context.browser is not None
+    session = page.context.browser.new_browser_cdp_session()
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    renderers = [int(process["id"]) for process in processes if process["type"] == "renderer"]
+    resident = max(_resident(process) for process in renderers)
+    name = f"EmbeddingGemma's size, {variant}: memory of the tab"
+    report.add(name, "measureUserAgentSpecificMemory", threads, "MB", [counted / 1e6])
+    report.add(name, "resident set of the renderer", threads, "MB", [resident / 1e6])
+    report.check(f"{variant}, memory of the tab ({threads} threads)", counted / 1e6, "<=", MEMORY_MEGABYTES, "MB")
+
+
+def _resident(process: int) -> int:
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
