@@ -42,7 +42,7 @@ export async function load(
   const file = new StoredFile(ref, store, options);
   await file.take();
   if (file.complete) {
-    if (await file.matches()) {
+    if (await file.right()) {
       store.hits++;
       return file.whole;
     }
@@ -55,7 +55,7 @@ export async function load(
     await file.take();
     for (const cache of ["default", "reload"] as const) {
       const came = file.complete || (await file.download(url, cache));
-      if (came && (await file.matches())) return file.whole;
+      if (came && (await file.right())) return file.whole;
       await file.drop();
     }
     const remedy = code === "index-corrupt" ? "Index the site again" : "Export the model again";
@@ -96,6 +96,7 @@ class StoredFile {
   #at = 0;
   #etag = "";
   #told = 0;
+  #proven = false;
 
   constructor(
     readonly ref: FileRef,
@@ -103,6 +104,11 @@ class StoredFile {
     readonly options: LoadOptions,
   ) {
     this.whole = new Uint8Array(ref.bytes);
+  }
+
+  /** Its presence in the store says that the pieces, as they were put, had the right hash. */
+  get #proof(): string {
+    return `${this.ref.sha256}/right`;
   }
 
   get complete(): boolean {
@@ -125,8 +131,11 @@ class StoredFile {
           return piece.note;
         }),
     );
+    const proven = await this.store.has(this.#proof);
     const gap = etags.indexOf(undefined);
     const count = gap < 0 ? etags.length : gap;
+    // What is fetched now must be looked at again.
+    this.#proven = proven && gap < 0 && first === 0;
     if (count > 0) this.#etag = etags[count - 1]!;
     this.#tell(Math.min(ref.bytes, (first + count) * PIECE));
   }
@@ -153,14 +162,21 @@ class StoredFile {
     }
   }
 
-  async matches(): Promise<boolean> {
-    return !canVerify || (await sha256(this.whole)) === this.ref.sha256;
+  /** Whether the bytes are those of the file that was named. It is found out once, when they were downloaded. */
+  async right(): Promise<boolean> {
+    if (!canVerify || this.#proven) return true;
+    if ((await sha256(this.whole)) !== this.ref.sha256) return false;
+    this.#proven = true;
+    const put = this.store.put(this.#proof, new Uint8Array());
+    this.storing = this.storing.then(() => put);
+    return true;
   }
 
   async drop(): Promise<void> {
     await this.storing;
     await this.store.drop(this.ref.sha256);
     this.#etag = "";
+    this.#proven = false;
     this.#tell(0);
   }
 

@@ -3,6 +3,7 @@
 // It is a cache: when it fails, or the disk is full, the page goes on without it and says why. Cache Storage wants addresses
 // as keys, so they are made of our origin; nothing ever asks the network for them.
 
+import { checksum } from "./checksum.ts";
 import type { Bytes } from "./download.ts";
 
 /** An index that was not opened for so long no longer keeps its files, in milliseconds. */
@@ -40,12 +41,14 @@ export class Store {
     return this.#cache !== undefined;
   }
 
-  /** What is stored under `key`: the SHA-256 of a file, a slash, and the name of a piece. */
+  /** What is stored under `key` (the SHA-256 of a file, a slash, the name of a piece) if it is as it was put. */
   async get(key: string): Promise<Piece | undefined> {
     try {
       const found = await this.#cache?.match(address(key));
       if (!found) return undefined;
-      return { bytes: new Uint8Array(await found.arrayBuffer()), note: found.headers.get(NOTE) ?? "" };
+      const bytes = new Uint8Array(await found.arrayBuffer());
+      if (checksum(bytes) !== found.headers.get(SUM)) return undefined;
+      return { bytes, note: found.headers.get(NOTE) ?? "" };
     } catch (error) {
       return this.#fail(error);
     }
@@ -62,7 +65,7 @@ export class Store {
 
   async put(key: string, bytes: Bytes, note = ""): Promise<void> {
     try {
-      await this.#cache?.put(address(key), new Response(bytes, { headers: { [NOTE]: note } }));
+      await this.#cache?.put(address(key), new Response(bytes, { headers: { [NOTE]: note, [SUM]: checksum(bytes) } }));
     } catch (error) {
       this.#fail(error);
     }
@@ -118,6 +121,7 @@ export class Store {
   }
 }
 
+const SUM = "x-insitu-sum";
 const NOTE = "x-insitu-note";
 const ROOT = "/insitu-files/";
 const CLAIMS = "claims";
