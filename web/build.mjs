@@ -38,6 +38,7 @@ await build({
     insitu: join(web, "src/index.ts"),
     worker: join(web, "src/worker.ts"),
     tokenizer_other: join(web, "src/tokenizer_other.ts"),
+    webgpu: join(web, "src/webgpu.ts"),
     search: join(web, "search/search.ts"),
   },
   outdir: dist,
@@ -70,6 +71,8 @@ try {
   process.exit(1);
 }
 copy(join(modules, "onnxruntime-web/dist"), "ort", ["ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"]);
+const jspi = ["ort-wasm-simd-threaded.jspi.mjs", "ort-wasm-simd-threaded.jspi.wasm"];
+copy(join(modules, "onnxruntime-web/dist"), "webgpu", jspi);
 for (const wheel of wheels) copy(dirname(wheel), "wheels", [basename(wheel)]);
 copy(join(web, "search"), ".", ["search.html", "search.css"]);
 copy(join(web, "licences"), "licences", readdirSync(join(web, "licences")));

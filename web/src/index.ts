@@ -17,6 +17,11 @@ export interface OpenOptions {
   /** Threads of the model, at most. Default: half the processors, up to 4, where the page is cross-origin isolated; 1 where not. */
   threads?: number;
   /**
+   * `webgpu` runs the model there if the browser can and two golden texts come out right; else, and when the device is lost,
+   * it runs on WASM, and `stats().device` says why. Default: `wasm`.
+   */
+  device?: "wasm" | "webgpu";
+  /**
    * Token rows: `all` loads them before `open()` is done, `stream` as texts need them. Default: `all` for a small model, or
    * without an index; else `stream`, which tells the host of the model something about the questions (docs/offline.md).
    */
@@ -73,6 +78,10 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
   if (options.index !== undefined) args.index = at(options.index);
   else if (options.model === undefined) args.index = new URL("index.json", base).href;
   if (options.threads !== undefined) args.threads = options.threads;
+  if (options.device !== undefined) args.device = options.device;
+  if (!["wasm", "webgpu", undefined].includes(args.device)) {
+    throw new InsituError("invalid-argument", `device: '${args.device}'. Choose 'wasm' or 'webgpu'.`);
+  }
   if (options.rows !== undefined) args.rows = options.rows;
   if (!["all", "stream", undefined].includes(args.rows)) {
     throw new InsituError("invalid-argument", `rows: '${args.rows}'. Choose 'all' or 'stream'.`);

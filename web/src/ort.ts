@@ -1,35 +1,35 @@
-// The model on onnxruntime-web's plain WASM build. The only module that imports onnxruntime.
+// The model: batches of token rows through a session of onnxruntime-web.
 
-import * as ort from "onnxruntime-web/wasm";
+import type { Tensor } from "onnxruntime-web/wasm";
 import type { Block } from "./block.ts";
+import { cosine, openWasm, within, type Canary, type Device, type DeviceName } from "./device.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
 import type { Rows } from "./rows.ts";
 
-// One Identity node, made with the onnx package: a session of it loads the runtime while the model is still coming.
-const IDENTITY = "CAg6NwoQCgFhEgFiIghJZGVudGl0eRIBZ1oPCgFhEgoKCAgBEgQKAggBYg8KAWISCgoICAESBAoCCAFCBAoAEA0=";
+/** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
+const CANARY = 0.9;
 
-/** Load the runtime, with `threads` of it. Resolves when it stands. Code: `runtime-unavailable`. */
-export async function startEngine(base: string, threads: number): Promise<void> {
-  ort.env.wasm.wasmPaths = {
-    mjs: new URL("ort/ort-wasm-simd-threaded.mjs", base).href,
-    wasm: new URL("ort/ort-wasm-simd-threaded.wasm", base).href,
-  };
-  ort.env.wasm.numThreads = threads;
-  ort.env.logLevel = "error";
-  try {
-    const first = await ort.InferenceSession.create(Uint8Array.from(atob(IDENTITY), (c) => c.charCodeAt(0)));
-    await first.release();
-  } catch (error) {
-    throw new InsituError(
-      "runtime-unavailable",
-      `The ONNX runtime did not start (${(error as Error).message ?? error}). Check that ${base}ort/ is served.`,
-    );
-  }
+export interface EngineOptions {
+  /** The ONNX file. */
+  graph: Bytes;
+  rows: Rows;
+  /** Components of a token row, and of the largest vector. */
+  dim: number;
+  canaries: Canary[];
+  /** Opens the device that was asked for, unless that is WASM. */
+  other?: ((graph: Bytes) => Promise<Device>) | undefined;
+  /** Resolves when the WASM runtime stands. */
+  startWasm(): Promise<void>;
+  /** The graph once more: for WASM, when the other device fails later. */
+  again(): Promise<Bytes>;
 }
 
+type Input = { type: "int8" | "float32" | "int32" | "int64"; data: Tensor.DataType; dims: number[] };
+
 export class Engine {
-  #session: ort.InferenceSession;
+  #device: Device;
+  #options: EngineOptions;
   #rows: Rows;
   #dim: number;
   // Inputs of the largest batch so far, used again for each.
@@ -39,25 +39,46 @@ export class Engine {
   readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
 
-  private constructor(session: ort.InferenceSession, rows: Rows, dim: number) {
-    this.#session = session;
-    this.#rows = rows;
-    this.#dim = dim;
+  /** Where batches run, and why not where it was asked for. */
+  readonly device: { used: DeviceName; reason: string };
+
+  private constructor(device: Device, options: EngineOptions) {
+    this.#device = device;
+    this.#options = options;
+    this.#rows = options.rows;
+    this.#dim = options.dim;
+    this.device = { used: device.name, reason: "" };
   }
 
-  /** `graph`: an ONNX file; `dim`: components of a token row. Code: `model-corrupt`. */
-  static async open(graph: Bytes, rows: Rows, dim: number): Promise<Engine> {
-    try {
-      const session = await ort.InferenceSession.create(graph, {
-        executionProviders: ["wasm"],
-        graphOptimizationLevel: "all",
-      });
-      return new Engine(session, rows, dim);
-    } catch (error) {
-      throw new InsituError(
-        "model-corrupt",
-        `The ONNX runtime refused the graph (${(error as Error).message ?? error}). Export the model again.`,
-      );
+  /** Another device than WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`. */
+  static async open(options: EngineOptions): Promise<Engine> {
+    let reason = "";
+    if (options.other) {
+      try {
+        const engine = new Engine(await options.other(options.graph), options);
+        await engine.#sing();
+        return engine;
+      } catch (error) {
+        reason = message(error);
+      }
+    }
+    await options.startWasm();
+    const graph = reason ? await options.again() : options.graph;
+    const engine = new Engine(await openWasm(graph), options);
+    engine.device.reason = reason;
+    return engine;
+  }
+
+  /** Throws unless the device gives the golden vectors. */
+  async #sing(): Promise<void> {
+    const { canaries } = this.#options;
+    if (!canaries.length) throw new Error("the model names no golden vectors to try the device with");
+    for (const canary of canaries) {
+      const ids = Int32Array.from(canary.ids);
+      const parts = await this.#rows.load(ids);
+      const inputs = this.#gather(ids, Int32Array.of(ids.length), this.#dim, parts);
+      const found = cosine((await this.#ask(inputs))["embedding"]!.data as Float32Array, canary);
+      if (!(found >= CANARY)) throw new Error(`a golden text has a cosine of ${found.toFixed(3)} there`);
     }
   }
 
@@ -73,21 +94,25 @@ export class Engine {
     return run;
   }
 
-  async #run(inputs: Record<string, ort.Tensor>, block: Block, positions: Int32Array): Promise<void> {
+  async #run(inputs: Record<string, Input>, block: Block, positions: Int32Array): Promise<void> {
     const start = performance.now();
-    const outputs = await this.#session.run(inputs);
+    let outputs: Record<string, Tensor>;
+    try {
+      outputs = await this.#ask(inputs);
+    } catch (error) {
+      if (this.device.used === "wasm") throw error;
+      // The batch is finished on WASM, and all later ones are run there.
+      await this.#options.startWasm();
+      const { session } = this.#device;
+      this.#device = await openWasm(await this.#options.again());
+      session.release().catch(() => undefined);
+      Object.assign(this.device, { used: "wasm", reason: message(error) });
+      outputs = await this.#ask(inputs);
+    }
     this.runs.batches++;
     this.runs.took += performance.now() - start;
-    const data = (name: string): ort.Tensor.DataType => outputs[name]!.data;
+    const data = (name: string): Tensor.DataType => outputs[name]!.data;
     const vectors = data("embedding") as Float32Array;
-    for (let i = 0; i < vectors.length; i++) {
-      if (!Number.isFinite(vectors[i]!)) {
-        throw new InsituError(
-          "not-a-number",
-          "The model gave values that are no numbers on WASM. Its file may be damaged: export it again.",
-        );
-      }
-    }
     block.write(
       positions,
       vectors,
@@ -98,12 +123,24 @@ export class Engine {
     );
   }
 
-  #gather(
-    ids: Int32Array,
-    lengths: Int32Array,
-    dim: number,
-    parts: ReadonlyMap<number, Bytes>,
-  ): Record<string, ort.Tensor> {
+  async #ask(inputs: Record<string, Input>): Promise<Record<string, Tensor>> {
+    const { name, runtime, session, lost } = this.#device;
+    const tensors = Object.entries(inputs).map(([name, { type, data, dims }]) => {
+      return [name, new runtime.Tensor(type, data as never, dims)] as const;
+    });
+    const running = session.run(Object.fromEntries(tensors));
+    const outputs = await (name === "wasm" ? running : within(Promise.race([running, lost])));
+    for (const value of outputs["embedding"]!.data as Float32Array) {
+      if (Number.isFinite(value)) continue;
+      throw new InsituError(
+        "not-a-number",
+        `The model gave values that are no numbers on ${name}. Its file may be damaged: export it again.`,
+      );
+    }
+    return outputs as Record<string, Tensor>;
+  }
+
+  #gather(ids: Int32Array, lengths: Int32Array, dim: number, parts: ReadonlyMap<number, Bytes>): Record<string, Input> {
     const size = this.#dim;
     const { perPart, record } = this.#rows;
     const batch = lengths.length;
@@ -129,10 +166,14 @@ export class Engine {
       scales.fill(0, cell, (text + 1) * longest);
     }
     return {
-      rows: new ort.Tensor("int8", new Int8Array(input.buffer, 0, input.length), [batch, longest, size]),
-      row_scales: new ort.Tensor("float32", scales, [batch, longest, 1]),
-      lengths: new ort.Tensor("int32", lengths, [batch]),
-      dim: new ort.Tensor("int64", BigInt64Array.of(BigInt(dim)), [1]),
+      rows: { type: "int8", data: new Int8Array(input.buffer, 0, input.length), dims: [batch, longest, size] },
+      row_scales: { type: "float32", data: scales, dims: [batch, longest, 1] },
+      lengths: { type: "int32", data: lengths, dims: [batch] },
+      dim: { type: "int64", data: BigInt64Array.of(BigInt(dim)), dims: [1] },
     };
   }
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }

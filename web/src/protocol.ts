@@ -19,6 +19,8 @@ export interface OpenArgs {
   threads?: number;
   /** The time origin of the page (in Unix time), and when `open()` was called, since then, in milliseconds. */
   clock: { origin: number; opened: number };
+  /** Where the model runs, if it gives right answers there. */
+  device?: "wasm" | "webgpu";
   /** Whether token rows are all loaded, or as texts need them. */
   rows?: "all" | "stream";
 }
@@ -77,6 +79,8 @@ export interface Stats {
   snapshot: { state: "none" | "used" | "made" | "refused"; reason: string };
   /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
   verified: boolean;
+  /** Where the model runs; `reason`: why not on the device that was asked for. */
+  device: { used: "wasm" | "webgpu"; reason: string };
   /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */
   runs: { batches: number; took: number };
   /**

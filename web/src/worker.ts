@@ -1,9 +1,10 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
+import { openWebGpu, startEngine, type Canary } from "./device.ts";
 import { InsituError, plainError } from "./errors.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
-import { Engine, startEngine } from "./ort.ts";
+import { Engine } from "./ort.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
@@ -28,6 +29,7 @@ interface Lock extends Table {
   graph: FileRef;
   tokenizer: FileRef;
   vocabulary: FileRef | null;
+  canary: Canary[];
 }
 
 interface Opened {
@@ -68,7 +70,9 @@ async function open(args: OpenArgs): Promise<void> {
       return started;
     },
   );
-  const engine = progress.step("engine", startEngine(base, threads)).then(() => progress.complete("engine"));
+  const startWasm = () => progress.step("engine", startEngine(base, threads)).then(() => progress.complete("engine"));
+  const gpu = args.device === "webgpu";
+  const engine = gpu ? undefined : startWasm();
   const scanner = Scanner.open(base);
   const opening = Store.open("insitu-files");
 
@@ -125,11 +129,15 @@ async function open(args: OpenArgs): Promise<void> {
         ? model(lock.vocabulary).then(readTokenizer)
         : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
     );
-    return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ graph, rows, tokenizer })) };
+    const again = (): Promise<Bytes> => load(lock.graph, lockUrl, "model-corrupt", store);
+    const loadedFiles = await all({ graph, rows, tokenizer });
+    return { manifest, manifestBytes, store, coming, lockBytes, lock, again, ...loadedFiles };
   })();
-  const session = Promise.all([progress.step("model", files), engine]).then(([{ graph, rows, lock }]) =>
-    progress.step("session", Engine.open(graph, rows, lock.full_dim)),
-  );
+  const session = progress.step("model", files).then(({ graph, rows, lock, again }) => {
+    const other = gpu ? (graph: Bytes) => openWebGpu(base, graph, threads) : undefined;
+    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary, other, again };
+    return progress.step("session", Engine.open({ ...options, startWasm: () => engine ?? startWasm() }));
+  });
 
   const [{ bridge: bridgeModule, snapshot }, loaded, model, kernel] = await Promise.all([
     python,
@@ -137,6 +145,7 @@ async function open(args: OpenArgs): Promise<void> {
     session,
     scanner,
     parts,
+    engine,
   ]);
   const host = new Host(
     loaded.tokenizer,
@@ -170,6 +179,7 @@ async function open(args: OpenArgs): Promise<void> {
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
       snapshot: { state: snapshot.state, reason: snapshot.reason },
       verified: canVerify,
+      device: model.device,
       runs: model.runs,
       rows: loaded.rows.stats,
       pending: progress.pending("texts"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -23,6 +24,7 @@ from insitu.model.rotation import read_rotation
 from insitu.model.rows import write_rows
 from insitu.model.smoothing import read_smoothing
 from insitu.model.variants import linear_of, row_bits
+from insitu.model.verify import golden_cases
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
 from insitu.model.weights import Weights
 from insitu.runtime import FileRef
@@ -105,7 +107,19 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
         tokenizer=cache.file_ref(tokenizer),
         row_bits=row_bits(variant),
         vocabulary=vocabulary,
+        canary=_canary(manifest),
     )
+
+
+def _canary(manifest: Manifest) -> tuple[Mapping[str, Any], ...]:
+    """The short golden texts of `golden.json`; a folder that is exported as it is has none."""
+    if not (manifest.folder / "golden.json").is_file():
+        return ()
+    found = []
+    for case in golden_cases(manifest, "golden.json"):
+        embedding = base64.b64encode(case["vector"].astype("<f2").tobytes()).decode()
+        found.append({"ids": case["token_ids"], "embedding": embedding})
+    return tuple(found)
 
 
 def _row_parts(

@@ -33,7 +33,8 @@ class ModelLock:
     put around the ids of each text. `prompts` maps a task to the text put before each input, in which `{title}` stands
     for the input's title. `rows` holds `row_count` records: `full_dim` values and a float32 scale. `row_bits` of a
     value are 8 (int8) or 32 (float32: for CPython only). `vocabulary` is the tokenizer as the page reads it, None where
-    it takes `tokenizer` for that.
+    it takes `tokenizer` for that. `canary` holds golden texts that the page tries a device with: their `ids`, and the
+    `embedding` at full size (float16, base64).
     """
 
     name: str
@@ -56,6 +57,7 @@ class ModelLock:
     tokenizer: FileRef
     row_bits: int = 8
     vocabulary: FileRef | None = None
+    canary: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -110,7 +112,7 @@ class ModelLock:
             blocks = data["row_blocks"]
             data["row_blocks"] = RowBlocks(blocks["rows"], FileRef(**blocks["hashes"]))
             data["vocabulary"] = FileRef(**data["vocabulary"]) if data["vocabulary"] else None
-            for key in ("dims", "prefix_ids", "suffix_ids"):
+            for key in ("dims", "prefix_ids", "suffix_ids", "canary"):
                 data[key] = tuple(data[key])
             return ModelLock(**data)
         except (ValueError, KeyError, TypeError) as error:

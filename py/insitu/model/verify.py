@@ -42,12 +42,13 @@ class Verification:
         return json.dumps(asdict(self))
 
 
-def golden_cases(manifest: Manifest) -> list[dict[str, Any]]:
-    """The golden cases: name, text, token_ids, and `vector`, the float32 vector, rotated (full_dim,).
+def golden_cases(manifest: Manifest, *files: str) -> list[dict[str, Any]]:
+    """The golden cases of `files`: name, text, token_ids, and `vector`, the float32 vector, rotated (full_dim,).
 
     `golden.json` is in the wheel too; `golden-more.json` only in the repository.
     """
-    paths = [path for file in ("golden.json", "golden-more.json") if (path := manifest.folder / file).is_file()]
+    files = files or ("golden.json", "golden-more.json")
+    paths = [path for file in files if (path := manifest.folder / file).is_file()]
     if not paths:
         raise ModelNotFound(f"{manifest.name} has no golden.json to verify against. Install insitu again.")
     cases: list[dict[str, Any]] = []
