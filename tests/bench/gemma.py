@@ -19,10 +19,10 @@ from insitu.model.manifest import load
 from ours import NativeSubject, PageSubject
 from report import Report
 
-VARIANTS = ("int8", "int4", "q4")
+VARIANTS = ("int8", "q4")
 # Tokens of a question and of a passage, with the budget for page / native: the plan's.
 SIZES = {16: 6.0, 256: 4.5}
-GRAPH_MEGABYTES = {"int8": 105, "int4": 60, "q4": 60}
+GRAPH_MEGABYTES = {"int8": 105, "q4": 60}
 MEMORY_MEGABYTES = 200
 
 

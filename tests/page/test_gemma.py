@@ -34,7 +34,7 @@ class Opened(NamedTuple):
     site: Path
 
 
-@pytest.fixture(scope="module", params=["int8", "int4", "q8", "q4"])
+@pytest.fixture(scope="module", params=["int8", "q8", "q4"])
 def gemma(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, browser: Browser, web_dist: Path
 ) -> Iterator[Opened]:

@@ -49,21 +49,6 @@ def quantise_blocks(weight: Float, bits: int) -> tuple[UInt8, Float]:
     return (codes + zero).astype(np.uint8).reshape(outputs, -1), scales.reshape(outputs, blocks)
 
 
-def quantise_twice(weight: Float) -> tuple[UInt8, NDArray[np.int8], Float]:
-    """`weight` (K x N, K in whole blocks) as codes (K x N, 0..15), block factors (K / 32 x N) and scales (N).
-
-    weight ~ rint((code - 8) * factor / 8) * scale: an int8 weight with one scale per column, told in 4.25 bits.
-    """
-    inputs, outputs = weight.shape
-    scales = quantise_blocks(weight, 4)[1].T  # K / 32 x N
-    largest = np.abs(scales).max(axis=0)
-    columns = (np.where(largest > 0, largest, 1) * np.float32(8 / 127)).astype(np.float32)
-    factors = np.rint(scales * 8 / columns).astype(np.int8)
-    parts = (weight / columns).reshape(-1, BLOCK, outputs)
-    codes = _codes(parts, factors[:, None] / np.float32(8), 8) + 8
-    return codes.astype(np.uint8).reshape(inputs, outputs), factors, columns
-
-
 def _codes(parts: Float, scales: Float, zero: int) -> NDArray[np.int16]:
     safe = np.where(scales != 0, scales, np.float32(1))
     return np.clip(np.rint(parts / safe), -zero, zero - 1).astype(np.int16)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from insitu.model.blocks import BLOCK, quantise_twice
-from insitu.model.graph import MICROSOFT, Graph, TensorProto
+from insitu.model.graph import MICROSOFT, Graph
 from insitu.model.quantise import Float, quantise_columns
 
 # Activations are uint8 around this zero point: int8 x int8 has no fast kernel in the WASM build.
@@ -51,40 +50,20 @@ def linear_after_gelu(graph: Graph, x: str, weight: Float, name: str) -> tuple[s
     return product, (-GELU_FLOOR * rounded.sum(axis=0)).astype(np.float32)
 
 
-def linear_unpacked(graph: Graph, x: str, weight: Float, name: str) -> str:
-    """`linear` with weights told in 4 bits, by blocks of 32, and unpacked to int8 when the model is opened.
-
-    weight ~ round((code - 8) * block / 8) * scale: code 0..15, block int8, one scale per column. The operators below
-    stand on constants alone, so onnxruntime runs them once, when it opens the graph.
-    """
-    codes, blocks, scales = quantise_twice(weight)
-    inputs, outputs = weight.shape
-    pairs = graph.add("Cast", graph.weight(codes[0::2] | (codes[1::2] << 4), f"{name}.weight"), to=TensorProto.FLOAT)
-    high = graph.add("Floor", graph.add("Mul", pairs, graph.floats(1 / 16)))
-    low = graph.add("Sub", pairs, graph.add("Mul", high, graph.floats(16)))
-    both = graph.add("Concat", *(graph.add("Unsqueeze", half, graph.ints(1)) for half in (low, high)), axis=1)
-    both = graph.add("Reshape", both, graph.ints(inputs // BLOCK, BLOCK, outputs))
-    factors = graph.add("Cast", graph.weight(blocks[:, None], f"{name}.blocks"), to=TensorProto.FLOAT)
-    spread = graph.add("Mul", graph.add("Sub", both, graph.floats(8)), graph.add("Mul", factors, graph.floats(1 / 8)))
-    unpacked = graph.add("Reshape", graph.add("Round", spread), graph.ints(inputs, outputs))
-    unpacked = graph.add("Cast", unpacked, to=TensorProto.INT8)
-    largest = graph.add("Max", graph.add("ReduceMax", graph.add("Abs", x), axes=[-1], keepdims=1), graph.floats(TINY))
-    unit = graph.add("Div", x, largest)
-    return _multiply(graph, unit, largest, unpacked, graph.weight(scales, f"{name}.scale"), 127, ZERO_POINT)
-
-
 def _product(
     graph: Graph, unit: str, largest: str, weight: Float, name: str, levels: int, zero_point: int
 ) -> tuple[str, Float]:
     """(`unit * largest @ weight`, the weight as its codes have it), `unit` within -1..1 or 0..1."""
     codes, scales = quantise_columns(weight)
-    kept = graph.weight(codes, f"{name}.weight"), graph.weight(scales, f"{name}.scale")
-    return _multiply(graph, unit, largest, *kept, levels, zero_point), codes.astype(np.float32) * scales
-
-
-def _multiply(graph: Graph, unit: str, largest: str, codes: str, scales: str, levels: int, zero_point: int) -> str:
     step, zero = graph.constant(np.array(1 / levels, np.float32)), graph.constant(np.array(zero_point, np.uint8))
-    rounded = graph.add("QuantizeLinear", unit, step, zero)
-    none = graph.constant(np.array(0, np.int8))
-    product = graph.add("MatMulIntegerToFloat", rounded, codes, step, scales, zero, none, domain=MICROSOFT)
-    return graph.add("Mul", product, largest)
+    product = graph.add(
+        "MatMulIntegerToFloat",
+        graph.add("QuantizeLinear", unit, step, zero),
+        graph.weight(codes, f"{name}.weight"),
+        step,
+        graph.weight(scales, f"{name}.scale"),
+        zero,
+        graph.constant(np.array(0, np.int8)),
+        domain=MICROSOFT,
+    )
+    return graph.add("Mul", product, largest), codes.astype(np.float32) * scales

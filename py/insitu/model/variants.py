@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from insitu.model.blocks import linear_in_blocks
 from insitu.model.graph import Graph
-from insitu.model.linear import linear, linear_unpacked
+from insitu.model.linear import linear
 from insitu.model.quantise import Float
 
 Linear = Callable[[Graph, str, Float, str], str]
@@ -16,13 +16,11 @@ Linear = Callable[[Graph, str, Float, str], str]
 def linear_of(variant: str) -> Linear:
     """How a variant multiplies.
 
-    int8: integer products, activations in 8 bits for each token (fast on a CPU). int4: the same, its weights told in 4
-    bits and unpacked when the model is opened. q8, q4: weights in blocks of 32 of 8 or 4 bits, activations in float32.
-    fp32: nothing is rounded; the measure of the others.
+    int8: integer products, activations in 8 bits for each token (fast on a CPU). q8, q4: weights in
+    blocks of 32 of 8 or 4 bits, activations in float32. fp32: nothing is rounded; the measure of the others.
     """
     known: dict[str, Linear] = {
         "int8": linear,
-        "int4": linear_unpacked,
         "q8": linear_in_blocks(8),
         "q4": linear_in_blocks(4),
         "fp32": plain,

@@ -20,7 +20,7 @@ from insitu.model.rotation import read_rotation
 Float = NDArray[np.float32]
 
 # The least mean cosine to float32 that an export must reach, by variant. See DESIGN.md, "The graph".
-LEAST_MEAN_COSINE: Mapping[str, float] = {"fp32": 0.99999, "q8": 0.999, "int8": 0.995, "int4": 0.95, "q4": 0.95}
+LEAST_MEAN_COSINE: Mapping[str, float] = {"fp32": 0.99999, "q8": 0.999, "int8": 0.995, "q4": 0.95}
 
 
 @dataclass(frozen=True)
