@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -205,6 +206,10 @@ def starts(playwright: Playwright, report: Report, args: argparse.Namespace, pro
     report.add("until the first answer", "second visit", threads, "ms", [b.answered for _, b in visits], note)
     # The plan's budget for MiniLM.
     report.check("second visit, until the first answer", report.figures[-1].median, "<=", 1000, "ms")
+    joins = statistics.median(visit.joined(a) for a, _ in visits)
+    report.check("first visit, from the end of its slowest load to open", joins, "<=", 300, "ms")
+    states = ", ".join(b.stats["snapshot"]["state"] for _, b in visits)
+    report.notes.append(f"The interpreter's snapshot in the second visits: {states}.")
     for name, steps in (("first", first.stats["steps"]), ("second", visits[0][1].stats["steps"])):
         parts = (f"{step} {t['start']:.0f}+{t['took']:.0f}" for step, t in steps.items())
         report.notes.append(f"Steps of the {name} visit, start + duration in ms: {', '.join(parts)}.")

@@ -21,6 +21,7 @@ from browser import ARGUMENTS, PAGE_TIMEOUT_MS, Site, chromium
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+STAY_MS = 4000
 QUESTION = "how do I keep part of a page out of the index"
 
 
@@ -58,6 +59,10 @@ def visit(playwright: Playwright, profile: Path, site: Site, options: dict[str, 
         result = page.evaluate("([options, question]) => bench.first(options, question)", [options, QUESTION])
         if result["hits"] < 1:
             raise RuntimeError("The first question had no answer.")
+        # A visitor stays for a moment. What the next visit starts from is stored then, by the page and, some seconds
+        # later, by the browser: the compiled WASM.
+        page.evaluate("bench.settled()")
+        page.wait_for_timeout(STAY_MS)
         files = [file for file in dict.fromkeys(site.served) if file.parent != HERE]
         return Visit(float(result["answered"]), float(result["opened"]), files, result["stats"])
     finally:
@@ -69,6 +74,12 @@ def pair(playwright: Playwright, site: Site, options: dict[str, Any]) -> tuple[V
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as profile:
         first = visit(playwright, Path(profile), site, options)
         return first, visit(playwright, Path(profile), site, options)
+
+
+def joined(visit: Visit) -> float:
+    """Milliseconds from the end of the slowest load to the end of `open()`: what joining the parts costs."""
+    ends = [step["start"] + step["took"] for name, step in visit.stats["steps"].items() if name != "index"]
+    return float(visit.opened - max(ends))
 
 
 def sizes(

@@ -426,7 +426,7 @@ def busiest(browser: Browser, page: Page, act: Callable[[], object]) -> float:
         e["tdur"] / 1000 for e in events if "RunTask" in e["name"] and (e["pid"], e["tid"]) in main and "tdur" in e
     ]
     assert len(tasks) > 3
-    return max(tasks)
+    return float(max(tasks))
 
 
 def test_the_main_thread_is_never_busy_for_long_while_all_is_loading(
