@@ -29,14 +29,12 @@ def place(model_dir: Path, lock: ModelLock, out: Path) -> bool:
 
 
 def place_model(model_dir: Path, lock: ModelLock, out: Path) -> None:
-    """Bring the model's files that the page reads to `out`: linked where the file system can, else copied.
+    """Bring the model's files to `out`: linked where the file system can, else copied. `insitu search` reads all of them.
 
     Raises OSError.
     """
     folder = out / model_folder(lock)
     for ref in lock.files:
-        if ref is lock.tokenizer and lock.vocabulary is not None:
-            continue
         _place(model_dir / ref.file, folder / ref.file, link=True)
     _place(model_dir / "model.lock.json", folder / "model.lock.json", link=True)
 
