@@ -6,6 +6,7 @@ import mimetypes
 import os
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Page, Playwright
+
+from insitu.serve import parse_range
 
 # Chromium speaks to nobody but our own server while it is measured.
 ARGUMENTS = (
@@ -29,10 +32,12 @@ PAGE_TIMEOUT_MS = 600_000
 
 
 class Site:
-    """Folders under one cross-origin isolated origin on 127.0.0.1. `base` is its URL; `served` the files asked for."""
+    """Folders under one cross-origin isolated origin on 127.0.0.1. `base` is its URL; `served` the files asked for,
+    `parts` the bytes sent of files of which a part was asked for."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self.served: list[Path] = []
+        self.parts: Counter[Path] = Counter()
         self.folders = dict(folders)
         site = self
 
@@ -40,9 +45,11 @@ class Site:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                body, kind = site.read(self.path.split("?")[0])
-                self.send_response(404 if body is None else 200)
+                body, kind, part = site.read(self.path.split("?")[0], self.headers.get("Range", ""))
+                self.send_response(404 if body is None else 206 if part else 200)
                 self.send_header("Content-Type", kind)
+                if part:
+                    self.send_header("Content-Range", part)
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.send_header("Cross-Origin-Opener-Policy", "same-origin")
                 self.send_header("Cross-Origin-Embedder-Policy", "require-corp")
@@ -62,19 +69,25 @@ class Site:
         self.base = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def read(self, path: str) -> tuple[bytes | None, str]:
-        """The file behind a URL path with its MIME type; None if there is none."""
+    def read(self, path: str, wanted: str) -> tuple[bytes | None, str, str]:
+        """The file behind a URL path, or the part of it that `wanted` (a Range header) names; its MIME type; and for a
+        part, which one it is (Content-Range). None if there is none."""
         if path.endswith("/blank.html"):
-            return BLANK, "text/html"
+            return BLANK, "text/html", ""
         prefix, _, rest = path.lstrip("/").partition("/")
         folder = self.folders.get(prefix)
         file = folder / rest if folder and ".." not in rest else None
         if file is None or not file.is_file():
-            return None, "text/plain"
+            return None, "text/plain", ""
+        kind = TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
+        size = file.stat().st_size
+        if part := parse_range(wanted, size):
+            self.parts[file] += part[1] - part[0]
+            with file.open("rb") as opened:
+                opened.seek(part[0])
+                return opened.read(part[1] - part[0]), kind, f"bytes {part[0]}-{part[1] - 1}/{size}"
         self.served.append(file)
-        return file.read_bytes(), TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[
-            0
-        ] or "application/octet-stream"
+        return file.read_bytes(), kind, ""
 
     def close(self) -> None:
         self.server.shutdown()

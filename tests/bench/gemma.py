@@ -56,6 +56,8 @@ def measure(
                 for size, budget in SIZES.items():
                     _turns(report, subjects, native, size, budget, variant, threads, rounds)
                 _memory(report, page, variant, threads)
+            with new_page(playwright, f"{site.base}/blank.html") as page:
+                _first_visit(report, page, site, native, variant, threads)
         finally:
             site.close()
             native.close()
@@ -107,6 +109,21 @@ def _memory(report: Report, page: Page, variant: str, threads: int) -> None:
     report.add(name, "measureUserAgentSpecificMemory", threads, "MB", [counted / 1e6])
     report.add(name, "resident set of the renderer", threads, "MB", [resident / 1e6])
     report.check(f"{variant}, memory of the tab ({threads} threads)", counted / 1e6, "<=", MEMORY_MEGABYTES, "MB")
+
+
+def _first_visit(report: Report, page: Page, site: Site, native: NativeSubject, variant: str, threads: int) -> None:
+    """The bytes of a visit that ends with the first answer, token rows on demand, as they lie (not compressed)."""
+    site.served.clear()
+    site.parts.clear()
+    page.add_script_tag(url="/bench/ours.js", type="module")
+    page.wait_for_function("globalThis.bench !== undefined")
+    options = {"base": "/ours", "model": "/model/model.lock.json", "threads": threads, "rows": "stream"}
+    page.evaluate("([options, question]) => bench.first(options, question)", [options, visit.QUESTION])
+    rows = sum(site.parts.values())
+    whole = sum(file.stat().st_size for file in dict.fromkeys(site.served) if file.parent != visit.HERE)
+    name = f"EmbeddingGemma's size, {variant}: bytes until the first answer, rows on demand"
+    report.add(name, "token rows", threads, "MB", [rows / 1e6], f"{native.tokens(visit.QUESTION)} tokens")
+    report.add(name, "all, not compressed", threads, "MB", [(rows + whole) / 1e6])
 
 
 def _resident(process: int) -> int:

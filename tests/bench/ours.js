@@ -3,11 +3,12 @@
 let insitu;
 let search;
 
-async function open({ base, threads, model, index }) {
+async function open({ base, threads, model, index, rows }) {
   const { open } = await import(`${base}/insitu.js`);
   const options = { base: `${base}/`, threads };
   if (model) options.model = model;
   if (index) options.index = index;
+  if (rows) options.rows = rows;
   insitu = await open(options);
   search = index !== undefined;
   return insitu.stats();

@@ -29,7 +29,7 @@ interface Lock extends Table {
   graph: FileRef;
   tokenizer: FileRef;
   vocabulary: FileRef | null;
-  canary: Canary[];
+  canary?: Canary[];
 }
 
 interface Opened {
@@ -135,7 +135,7 @@ async function open(args: OpenArgs): Promise<void> {
   })();
   const session = progress.step("model", files).then(({ graph, rows, lock, again }) => {
     const other = gpu ? (graph: Bytes) => openWebGpu(base, graph, threads) : undefined;
-    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary, other, again };
+    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], other, again };
     return progress.step("session", Engine.open({ ...options, startWasm: () => engine ?? startWasm() }));
   });
 

@@ -112,8 +112,9 @@ class ModelLock:
             blocks = data["row_blocks"]
             data["row_blocks"] = RowBlocks(blocks["rows"], FileRef(**blocks["hashes"]))
             data["vocabulary"] = FileRef(**data["vocabulary"]) if data["vocabulary"] else None
-            for key in ("dims", "prefix_ids", "suffix_ids", "canary"):
+            for key in ("dims", "prefix_ids", "suffix_ids"):
                 data[key] = tuple(data[key])
+            data["canary"] = tuple(data.get("canary", ()))
             return ModelLock(**data)
         except (ValueError, KeyError, TypeError) as error:
             raise ModelCorrupt(
