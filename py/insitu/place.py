@@ -29,9 +29,9 @@ def place(model_dir: Path, lock: ModelLock, out: Path) -> bool:
 
 
 def place_model(model_dir: Path, lock: ModelLock, out: Path) -> None:
-    """Bring the model's files to `out`: linked where the file system can, else copied. `insitu search` reads all of them.
+    """Bring the model's files to `out`: linked where the file system can, else copied. Raises OSError.
 
-    Raises OSError.
+    All of them: the page leaves tokenizer.json alone, but `insitu search` reads it.
     """
     folder = out / model_folder(lock)
     for ref in lock.files:
