@@ -124,7 +124,7 @@ def test_the_same_weights_export_to_the_same_bytes(model_dir: Path, source: Path
         assert cache.sha256(again / path.name) == cache.sha256(path), path.name
 
 
-@pytest.mark.parametrize("file", ["transformer.int8.onnx", "rows.int8.bin", "tokenizer.json"])
+@pytest.mark.parametrize("file", ["transformer.int8.onnx", "rows.int8.bin", "tokenizer.json", "vocabulary.bin"])
 @pytest.mark.parametrize("damage", ["cut", "bit", "gone"])
 def test_a_damaged_export_is_refused(model_dir: Path, tmp_path: Path, file: str, damage: str) -> None:
     folder = tmp_path / "model"
