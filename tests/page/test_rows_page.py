@@ -45,6 +45,20 @@ def test_the_search_page_asks_for_few_rows(page: Page, served: Ranged) -> None:
     assert 0 < served.sent < 200_000
 
 
+def test_an_open_page_fetches_ahead_what_most_questions_need(page: Page, site: Path, model_url: str) -> None:
+    with Ranged(site, script=b"").running() as served:
+        open_on(page, served, model=model_url, rows="stream")
+        for _ in range(600):
+            if served.sent > 7.9e6:
+                break
+            page.wait_for_timeout(50)
+        first, last = served.ranges()[0]
+        assert last - first < 500_000, "the prompts and the keyboard come first"
+        asked = len(served.asked)
+        page.evaluate(EMBED, ["where is the house of the red cat? (50% off!)"])
+        assert len(served.asked) == asked
+
+
 def test_a_call_whose_rows_do_not_come_ends_and_the_others_go_on(page: Page, served: Ranged, model_url: str) -> None:
     open_on(page, served, model=model_url, rows="stream")
     page.evaluate(EMBED, ["cats"])

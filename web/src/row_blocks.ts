@@ -102,12 +102,13 @@ export class RowBlocks implements Rows, Taker {
   }
 
   /**
-   * In idle time fetch the rows of frequent tokens, so that questions ask for less: quicker, and telling the host less.
-   * Ends by itself, on the first error too: a question that needs the same will tell.
+   * Fetch the rows of `ids`, which every question may need, then in idle time those of frequent tokens: so questions ask for
+   * less, are quicker, and tell the host less. Ends by itself, on the first error too: a question that needs the same will tell.
    */
-  async fetchAhead(): Promise<void> {
+  async fetchAhead(ids: Int32Array): Promise<void> {
     if (this.mode === "all") return;
     if ((navigator as { connection?: { saveData?: boolean } }).connection?.saveData) return;
+    if (ids.length) await this.load(ids).catch(() => undefined);
     const { blockBytes, count } = this.#layout;
     const last = Math.min(count, Math.floor(AHEAD / blockBytes));
     const step = Math.ceil(AHEAD_RUN / blockBytes);

@@ -23,8 +23,8 @@ export interface Rows {
   readonly record: number;
   /** The parts of the table that hold `ids`, by number. Codes: `model-corrupt`, `fetch-failed`, `range-unsupported`. */
   load(ids: Int32Array): Promise<ReadonlyMap<number, Bytes>>;
-  /** In idle time fetch what texts are likely to need. Ends by itself, and never by an error. */
-  fetchAhead(): Promise<void>;
+  /** Fetch the rows of `ids`, and in idle time what texts are likely to need. Ends by itself, and never by an error. */
+  fetchAhead(ids: Int32Array): Promise<void>;
   readonly stats: Stats["rows"];
 }
 

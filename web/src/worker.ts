@@ -29,6 +29,7 @@ interface Lock extends Table {
   graph: FileRef;
   tokenizer: FileRef;
   vocabulary: FileRef | null;
+  prompts: Record<string, string>;
   canary?: Canary[];
 }
 
@@ -186,7 +187,15 @@ async function open(args: OpenArgs): Promise<void> {
       settled: opened!.settled,
     }),
   };
-  void finish(host, owner, texts, progress, store, snapshot).then(() => loaded.rows.fetchAhead());
+  void finish(host, owner, texts, progress, store, snapshot).then(() =>
+    loaded.rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
+  );
+}
+
+/** What every question may hold: the prompts, and the characters of a keyboard, whose tokens are not the frequent ones. */
+function everyday(lock: Lock): string[] {
+  const characters = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i));
+  return [...Object.values(lock.prompts), ...characters, characters.join(" ")];
 }
 
 /** After the first answer can be given: fetch what later answers need, then drop files that nobody names any more. */
