@@ -126,7 +126,7 @@ export class RowBlocks implements Rows, Taker {
     }
   }
 
-  #load(blocks: number[]): Promise<Bytes[]> {
+  async #load(blocks: number[]): Promise<Bytes[]> {
     const missing: number[] = [];
     const coming = blocks.map((block) => {
       const held = this.#memory.get(block);
@@ -139,6 +139,8 @@ export class RowBlocks implements Rows, Taker {
       return this.#expect(block);
     });
     if (missing.length) void this.#bring(missing);
+    // To the end of all, so that the next call does not wait for what is failing already.
+    await Promise.allSettled(coming);
     return Promise.all(coming);
   }
 
