@@ -52,7 +52,9 @@ def test_the_faster_kernel_is_taken_where_the_browser_can_run_it(opened: Page) -
 
 
 def test_parts_load_side_by_side_and_tell_how_far_they_are(opened: Page) -> None:
-    opened.wait_for_function("async () => (await insitu.stats()).pending === 0")
+    opened.evaluate(
+        "async () => { while ((await insitu.stats()).pending) await new Promise((done) => setTimeout(done, 50)); }"
+    )
     last = {loading["part"]: loading for loading in opened.evaluate("loading")}
     assert set(last) == {"python", "engine", "model", "index", "texts"}
     assert all(part["loaded"] == part["total"] > 0 for part in last.values())
