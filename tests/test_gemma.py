@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from insitu.embedder import Embedder
 from insitu.errors import LicenceNotAccepted, ModelCorrupt
-from insitu.model import manifest
+from insitu.model import ensure, manifest
 from insitu.model.export import export
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
@@ -151,6 +151,15 @@ def test_a_checkpoint_that_is_cut_is_refused(checkpoint: Path, tmp_path: Path) -
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelCorrupt, match="cut or another file"):
         export(str(folder), "int8", out=tmp_path / "out")
+
+
+def test_a_folder_is_a_model(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INSITU_MODELS", str(tmp_path))
+    folder = ensure(str(checkpoint), "q4")
+    assert folder == tmp_path / "tiny-gemma-q4"
+    written = (folder / "model.lock.json").stat().st_mtime_ns
+    assert ensure(str(checkpoint), "q4") == folder
+    assert (folder / "model.lock.json").stat().st_mtime_ns == written, "it was there and is not made again"
 
 
 def test_terms_are_accepted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] |
 
     known = manifest.load(name)
     known.check_variant(variant)
-    folder = cache.export_dir(name, variant)
+    folder = cache.export_dir(known.name, variant)
     try:
         lock = exported.read_lock(folder)
         exported.check_export(folder, lock)
@@ -28,5 +28,6 @@ def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] |
     from insitu.model.export import export
     from insitu.model.fetch import fetch
 
-    fetch(name, on_step=on_step)
+    if cache.published_dir(known) == cache.source_dir(known.name):  # not a folder with its own weights
+        fetch(name, on_step=on_step)
     return export(name, variant, on_step=on_step)
