@@ -37,7 +37,8 @@ CHROMIUM_ARGS = [
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browser tests come last: from the first of them on Playwright has the event loop of this thread to itself."""
-    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()))
+    # Those of tests/page may ask for the browser by name, which no list of fixtures tells.
+    items.sort(key=lambda item: "playwright" in getattr(item, "fixturenames", ()) or "page" in item.path.parts)
 
 
 def built(path: Path) -> Path:

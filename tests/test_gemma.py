@@ -12,9 +12,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from insitu.embedder import Embedder
-from insitu.errors import LicenceNotAccepted, ModelCorrupt
+from insitu.errors import LicenceNotAccepted, ModelCorrupt, VariantUnsupported
 from insitu.model import ensure, manifest
 from insitu.model.export import export
+from insitu.model.report import report
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
 from page.conftest import wait
@@ -151,6 +152,27 @@ def test_a_checkpoint_that_is_cut_is_refused(checkpoint: Path, tmp_path: Path) -
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelCorrupt, match="cut or another file"):
         export(str(folder), "int8", out=tmp_path / "out")
+
+
+def test_the_report_tells_what_each_product_costs(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INSITU_MODELS", str(tmp_path))
+    texts = ["lighthouse", "He counted the lamps that he had lit."]
+    told: list[tuple[int, int]] = []
+    losses = report(str(checkpoint), "q4", texts=texts, on_progress=lambda *step: told.append(step))
+    assert sorted(loss.product for loss in losses) == sorted(
+        f"layer.{layer}.{product}" for layer in range(7) for product in ("qkv", "out", "up", "down")
+    )
+    assert [loss.mean for loss in losses] == sorted((loss.mean for loss in losses), reverse=True)
+    assert all(0 < loss.mean <= loss.worst < 0.1 for loss in losses)
+    assert told == [(done, 28) for done in range(1, 29)]
+    assert list(tmp_path.iterdir()) == [], "nothing is left behind"
+
+
+def test_a_model_without_such_a_report_is_named() -> None:
+    with pytest.raises(VariantUnsupported, match="minilm-l6"):
+        report("minilm-l6", "int8")
 
 
 def test_a_folder_is_a_model(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,9 @@ def export(
     source: Annotated[Path | None, typer.Option("--from", help="Folder with the published files.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the cache if not given.")] = None,
     accept_license: Accept = False,
+    sensitivity: Annotated[
+        bool, typer.Option("--report", help="Then tell what rounding each matrix product costs by itself. Takes long.")
+    ] = False,
 ) -> None:
     """Write the graph, the token rows and the tokenizer that insitu runs.
 
@@ -99,6 +102,14 @@ def export(
     folder = export_model(name, variant, source=source, out=out, accept_licence=accept_license, on_step=_say)
     for path in sorted(folder.iterdir()):
         _say(f"{path.stat().st_size:>12,} bytes  {path}")
+    if sensitivity:
+        from insitu.model.report import report
+
+        losses = report(name, variant, source=source, on_progress=lambda done, all: _say(f"product {done} of {all}"))
+        table = Table("product", "1 - mean cosine", "1 - worst cosine")
+        for loss in losses:
+            table.add_row(loss.product, f"{loss.mean:.6f}", f"{loss.worst:.6f}")
+        Console().print(table)
 
 
 @app.command()

@@ -23,7 +23,7 @@ from insitu.model.quantise import Float, Int8, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.rows import write_rows
 from insitu.model.smoothing import read_smoothing
-from insitu.model.variants import linear_of, row_bits
+from insitu.model.variants import Linear, linear_of, row_bits
 from insitu.model.verify import golden_cases
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
 from insitu.model.weights import Weights
@@ -40,13 +40,15 @@ def export(
     source: Path | None = None,
     out: Path | None = None,
     accept_licence: bool = False,
+    linear: Linear | None = None,
     on_step: Step | None = None,
 ) -> Path:
     """Write the exported model `name` and return its folder.
 
     `name` is a known model or a folder with a `model.json`. `source` holds the published files (default: where `fetch`
-    puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). A previous
-    export stays whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
+    puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). `linear`
+    multiplies in the place of the variant's own way, for `insitu.model.report` (gemma only). A previous export stays
+    whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
     `LicenceNotAccepted`, `DiskFull`.
     """
     manifest = load(name)
@@ -65,13 +67,13 @@ def export(
         found = (replace(cache.file_ref(source / ref.file), file=ref.file) for ref in manifest.files)
         manifest = replace(manifest, files=tuple(found))
     with cache.staging(out.parent) as folder:
-        lock = _write(manifest, variant, source, folder, step)
+        lock = _write(manifest, variant, linear or linear_of(variant), source, folder, step)
         (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
         _replace_folder(folder, out)
     return out
 
 
-def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: Step) -> ModelLock:
+def _write(manifest: Manifest, variant: str, linear: Linear, source: Path, folder: Path, step: Step) -> ModelLock:
     step("read the weights")
     weights = Weights(source / "model.safetensors")
     config = manifest.config or json.loads((source / "config.json").read_text(encoding="utf-8"))
@@ -80,7 +82,7 @@ def _write(manifest: Manifest, variant: str, source: Path, folder: Path, step: S
     row_count, rows, row_blocks = write_rows(folder, variant, parts)
     step("build the graph")
     graph = folder / f"transformer.{variant}.onnx"
-    model = _build(manifest, variant, weights, config, source)
+    model = _build(manifest, variant, linear, weights, config, source)
     graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
@@ -136,14 +138,14 @@ def _row_parts(
 
 
 def _build(
-    manifest: Manifest, variant: str, weights: Weights, config: Mapping[str, Any], source: Path
+    manifest: Manifest, variant: str, linear: Linear, weights: Weights, config: Mapping[str, Any], source: Path
 ) -> onnx.ModelProto:
     if manifest.family == "bert":
         smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
         return bert.build(weights, config, read_rotation(manifest), smoothing, manifest.max_tokens, manifest.pooling)
     if manifest.family == "gemma":
         dense = _dense(manifest, source)
-        return gemma.build(weights, config, dense, linear_of(variant), row_bits(variant))
+        return gemma.build(weights, config, dense, linear, row_bits(variant))
     raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
 
 
