@@ -49,7 +49,9 @@ def _write_model(source: Path, folder: Path) -> None:
         return
     (folder / "onnx").mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source / "config.json", folder / "config.json")
-    settings = json.loads((source / "tokenizer_config.json").read_text(encoding="utf-8"))
+    # As the hub's file has it, as far as transformers.js reads it.
+    special = {f"{name}_token": f"[{name.upper()}]" for name in ("unk", "sep", "pad", "cls", "mask")}
+    settings = {"tokenizer_class": "BertTokenizer", "do_lower_case": True, "model_max_length": 512} | special
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     tokenizer = json.loads((source / "tokenizer.json").read_text(encoding="utf-8"))
     # The source pads every text to 128 tokens. The pipeline pads a batch to its longest text: the fair thing.
