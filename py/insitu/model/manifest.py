@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -41,7 +41,8 @@ class Manifest:
     `config` stands for a published config.json that is not among the `files`. `dims` are measured sizes, largest first;
     `max_tokens` counts special tokens; `rotation` is the file of an orthonormal matrix put behind pooling
     (`insitu.model.rotation`), `smoothing` that of the factors before matrix products (`insitu.model.smoothing`); None
-    without one.
+    without one. `variant_files`: of a model published as ONNX (family 'onnx'), the files of each variant besides
+    `files`, the graph first. `golden` names the known model whose golden vectors hold for this one too.
     """
 
     name: str
@@ -62,12 +63,19 @@ class Manifest:
     smoothing: FileRef | None = None
     terms: str = ""
     config: Mapping[str, Any] | None = None
+    variant_files: Mapping[str, tuple[FileRef, ...]] = field(default_factory=dict)
+    golden: str = ""
     folder: Traversable = field(default=Path(), compare=False)
 
     @property
     def hashed(self) -> bool:
         """Whether the hashes of all files are known; where not, what was found is taken, and is its own identity."""
         return all(ref.sha256 for ref in self.files)
+
+    @property
+    def golden_folder(self) -> Traversable:
+        """Where golden.json and golden-more.json are, if there are any."""
+        return _root() / self.golden if self.golden else self.folder
 
     def identity(self) -> str:
         """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts: `Space.weights`."""
@@ -79,6 +87,11 @@ class Manifest:
         if variant not in self.variants:
             raise VariantUnsupported(f"variant {variant!r}: {self.name} can be exported as {', '.join(self.variants)}.")
         return variant
+
+    def of_variant(self, variant: str) -> Manifest:
+        """With the files of this variant among the `files`. Raises `VariantUnsupported`."""
+        self.check_variant(variant)
+        return replace(self, files=(*self.files, *self.variant_files.get(variant, ())))
 
 
 def _root() -> Traversable:
@@ -121,10 +134,15 @@ def parse(text: str, folder: Traversable) -> Manifest:
         for key in ("variants", "dims"):
             data[key] = tuple(data[key])
         data["sources"] = tuple(Source(**source) for source in data["sources"])
-        # Sizes may be left out: the hash decides. Hashes too, of models whose files nobody here could fetch.
-        data["files"] = tuple(FileRef(**{"bytes": 0, "sha256": "", **file}) for file in data["files"])
+        data["files"] = _files(data["files"])
+        data["variant_files"] = {name: _files(files) for name, files in data.get("variant_files", {}).items()}
         for key in ("rotation", "smoothing"):
             data[key] = FileRef(**data[key]) if data.get(key) else None
         return Manifest(**data, folder=folder)
     except (ValueError, KeyError, TypeError) as error:
         raise ModelCorrupt(f"model.json cannot be read: {error}.") from error
+
+
+def _files(entries: list[dict[str, Any]]) -> tuple[FileRef, ...]:
+    """Sizes may be left out: the hash decides. Hashes too, of models whose files nobody here could fetch."""
+    return tuple(FileRef(**{"bytes": 0, "sha256": "", **entry}) for entry in entries)

@@ -77,16 +77,14 @@ class NativeRuntime:
         lock: ModelLock,
         session: Any,
         tokenizer: Any,
-        rows: Int8 | Float,
-        scales: Float,
+        table: tuple[Int8 | Float, Float] | None,
         index_dir: Path | None,
     ):
         self.lock = lock
         self.index_dir = index_dir
         self._session = session
         self._tokenizer = tokenizer
-        self._rows = rows
-        self._row_scales = scales
+        self._table = table
 
     @classmethod
     def open(cls, model_dir: Path, *, index_dir: Path | None = None, threads: int = 0) -> NativeRuntime:
@@ -114,7 +112,8 @@ class NativeRuntime:
             tokenizer = Tokenizer.from_file(str(model_dir / lock.tokenizer.file))
         except Exception as error:  # both libraries raise their own kinds for a bad file
             raise ModelCorrupt(f"{model_dir} cannot be opened: {error}") from error
-        return cls(lock, session, tokenizer, *read_rows(model_dir / lock.rows.file, lock), index_dir)
+        table = None if lock.rows is None else read_rows(model_dir / lock.rows.file, lock)
+        return cls(lock, session, tokenizer, table, index_dir)
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
@@ -130,6 +129,11 @@ class NativeRuntime:
         assert isinstance(block, NativeBlock)
         outputs = await asyncio.to_thread(self._run, tokens, block.dim)
         vectors, codes, scales, full_codes, full_scales = outputs
+        if full_codes.shape[1] != self.lock.full_dim:
+            raise ModelCorrupt(
+                f"The graph of {self.lock.name} makes vectors of {full_codes.shape[1]}, not {self.lock.full_dim}. "
+                "Correct full_dim in model.json and export again."
+            )
         if not np.isfinite(vectors).all():
             raise NotANumber(
                 "The model gave values that are no numbers on the CPU. Its file may be damaged: export again."
@@ -145,11 +149,21 @@ class NativeRuntime:
         lengths = np.array(tokens.lengths, np.int32)
         mask = np.arange(lengths.max()) < lengths[:, None]
         ids = np.frombuffer(tokens.ids, np.int32)
-        rows = np.zeros((*mask.shape, self.lock.full_dim), self._rows.dtype)
-        scales = np.zeros((*mask.shape, 1), np.float32)
-        rows[mask] = self._rows[ids]
-        scales[mask, 0] = self._row_scales[ids]
-        feeds = {"rows": rows, "row_scales": scales, "lengths": lengths, "dim": np.array([dim], np.int64)}
+        if ids.size and ids.max() >= self.lock.row_count:
+            raise ModelCorrupt(
+                f"The tokenizer gave the id {ids.max()}, but the model has {self.lock.row_count} token rows: they are "
+                "not of one model. Export it again."
+            )
+        feeds: dict[str, NDArray[Any]] = {"lengths": lengths, "dim": np.array([dim], np.int64)}
+        if self._table is None:
+            feeds["ids"] = np.zeros(mask.shape, np.int32)
+            feeds["ids"][mask] = ids
+        else:
+            rows, scales = self._table
+            feeds["rows"] = np.zeros((*mask.shape, self.lock.full_dim), rows.dtype)
+            feeds["row_scales"] = np.zeros((*mask.shape, 1), np.float32)
+            feeds["rows"][mask] = rows[ids]
+            feeds["row_scales"][mask, 0] = scales[ids]
         outputs = ["embedding", "codes", "scale", "full_codes", "full_scale"]
         result: list[Any] = self._session.run(outputs, feeds)
         return result
