@@ -15,6 +15,12 @@ export interface Device {
   lost: Promise<never>;
 }
 
+/** A file beside the graph that holds weights, under the name that the graph knows. */
+export interface DataFile {
+  path: string;
+  data: Bytes;
+}
+
 /** A golden text: its token ids, and its unit vector at full size as float16, little-endian, base64. */
 export interface Canary {
   ids: number[];
@@ -41,11 +47,12 @@ export async function startEngine(base: string, threads: number): Promise<void> 
 }
 
 /** Code: `model-corrupt`. */
-export async function openWasm(graph: Bytes): Promise<Device> {
+export async function openWasm(graph: Bytes, externalData: DataFile[]): Promise<Device> {
   try {
     const session = await wasm.InferenceSession.create(graph, {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
+      externalData,
     });
     return { name: "wasm", runtime: wasm, session, lost: new Promise(() => undefined) };
   } catch (error) {
@@ -57,14 +64,19 @@ export async function openWasm(graph: Bytes): Promise<Device> {
 }
 
 /** Throws an Error that says why not. */
-export async function openWebGpu(base: string, graph: Bytes, threads: number): Promise<Device> {
+export async function openWebGpu(
+  base: string,
+  graph: Bytes,
+  externalData: DataFile[],
+  threads: number,
+): Promise<Device> {
   const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<object | null> } };
   if (!gpu) throw new Error("this browser or page has no WebGPU");
   if (!("Suspending" in WebAssembly)) throw new Error("this browser cannot suspend WebAssembly (JSPI)");
   if (!(await within(gpu.requestAdapter()))) throw new Error("there is no WebGPU adapter");
   const runtime = (await import(new URL("webgpu.js", base).href)) as Runtime;
   configure(runtime, new URL("webgpu/ort-wasm-simd-threaded.jspi", base).href, threads);
-  const options = { executionProviders: ["webgpu"], graphOptimizationLevel: "all" as const };
+  const options = { executionProviders: ["webgpu"], graphOptimizationLevel: "all" as const, externalData };
   const session = await within(runtime.InferenceSession.create(graph, options));
   const device = (await within(runtime.env.webgpu.device)) as unknown as { lost: Promise<{ message: string }> };
   const lost = device.lost.then(({ message }): never => {

@@ -2,27 +2,32 @@
 
 import type { Tensor } from "onnxruntime-web/wasm";
 import type { Block } from "./block.ts";
-import { cosine, openWasm, within, type Canary, type Device, type DeviceName } from "./device.ts";
+import { cosine, openWasm, within, type Canary, type DataFile, type Device, type DeviceName } from "./device.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
+import { padded } from "./ids.ts";
 import type { Rows } from "./rows.ts";
 
 /** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
 const CANARY = 0.9;
 
-export interface EngineOptions {
-  /** The ONNX file. */
+/** The ONNX file, and the files beside it that hold weights of its. */
+export interface Graph {
   graph: Bytes;
+  data: DataFile[];
+}
+
+export interface EngineOptions extends Graph {
   rows: Rows;
   /** Components of a token row, and of the largest vector. */
   dim: number;
   canaries: Canary[];
   /** Opens the device that was asked for, unless that is WASM. */
-  other?: ((graph: Bytes) => Promise<Device>) | undefined;
+  other?: ((graph: Bytes, data: DataFile[]) => Promise<Device>) | undefined;
   /** Resolves when the WASM runtime stands. */
   startWasm(): Promise<void>;
   /** The graph once more: for WASM, when the other device fails later. */
-  again(): Promise<Bytes>;
+  again(): Promise<Graph>;
 }
 
 type Input = { type: "int8" | "float32" | "int32" | "int64"; data: Tensor.DataType; dims: number[] };
@@ -55,16 +60,18 @@ export class Engine {
     let reason = "";
     if (options.other) {
       try {
-        const engine = new Engine(await options.other(options.graph), options);
+        const engine = new Engine(await options.other(options.graph, options.data), options);
         await engine.#sing();
+        options.data.length = 0;
         return engine;
       } catch (error) {
         reason = message(error);
       }
     }
     await options.startWasm();
-    const graph = reason ? await options.again() : options.graph;
-    const engine = new Engine(await openWasm(graph), options);
+    const { graph, data } = reason ? await options.again() : options;
+    const engine = new Engine(await openWasm(graph, data), options);
+    options.data.length = 0; // the session has its own copy, and `again` loads them anew
     engine.device.reason = reason;
     return engine;
   }
@@ -104,7 +111,8 @@ export class Engine {
       // The batch is finished on WASM, and all later ones are run there.
       await this.#options.startWasm();
       const { session } = this.#device;
-      this.#device = await openWasm(await this.#options.again());
+      const { graph, data } = await this.#options.again();
+      this.#device = await openWasm(graph, data);
       session.release().catch(() => undefined);
       Object.assign(this.device, { used: "wasm", reason: message(error) });
       outputs = await this.#ask(inputs);
@@ -113,6 +121,13 @@ export class Engine {
     this.runs.took += performance.now() - start;
     const data = (name: string): Tensor.DataType => outputs[name]!.data;
     const vectors = data("embedding") as Float32Array;
+    const size = outputs["full_codes"]!.dims[1];
+    if (size !== this.#dim) {
+      throw new InsituError(
+        "model-corrupt",
+        `The graph makes vectors of ${size}, not ${this.#dim}. Correct full_dim in model.json and export it again.`,
+      );
+    }
     block.write(
       positions,
       vectors,
@@ -146,6 +161,13 @@ export class Engine {
     const batch = lengths.length;
     const longest = lengths.reduce((a, b) => Math.max(a, b), 0);
     const cells = batch * longest;
+    const common: Record<string, Input> = {
+      lengths: { type: "int32", data: lengths, dims: [batch] },
+      dim: { type: "int64", data: BigInt64Array.of(BigInt(dim)), dims: [1] },
+    };
+    if (!record) {
+      return { ids: { type: "int32", data: padded(ids, lengths, longest), dims: [batch, longest] }, ...common };
+    }
     if (this.#inputScales.length < cells) {
       this.#input = new Uint8Array(cells * size);
       this.#inputScales = new Float32Array(cells);
@@ -168,8 +190,7 @@ export class Engine {
     return {
       rows: { type: "int8", data: new Int8Array(input.buffer, 0, input.length), dims: [batch, longest, size] },
       row_scales: { type: "float32", data: scales, dims: [batch, longest, 1] },
-      lengths: { type: "int32", data: lengths, dims: [batch] },
-      dim: { type: "int64", data: BigInt64Array.of(BigInt(dim)), dims: [1] },
+      ...common,
     };
   }
 }

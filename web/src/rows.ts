@@ -2,18 +2,22 @@
 
 import { InsituError } from "./errors.ts";
 import { load, type Bytes, type FileRef, type OnBytes } from "./files.ts";
+import { InGraph } from "./ids.ts";
 import { checkIds, RowBlocks, storageUnavailable } from "./row_blocks.ts";
 import { RowDisk } from "./row_disk.ts";
 import type { Stats } from "./protocol.ts";
 import type { Store } from "./store.ts";
 
-/** What a model lock says of its rows: `row_count` records of full_dim x row_bits bits and a float32 scale. */
+/**
+ * What a model lock says of its rows: `row_count` records of full_dim x row_bits bits and a float32 scale. A published
+ * graph holds them itself, and then no file does.
+ */
 export interface Table {
   full_dim: number;
   row_count: number;
   row_bits: number;
-  rows: FileRef;
-  row_blocks: { rows: number; hashes: FileRef };
+  rows: FileRef | null;
+  row_blocks: { rows: number; hashes: FileRef } | null;
 }
 
 export interface Rows {
@@ -53,6 +57,7 @@ export interface RowsOptions {
 export async function openRows(options: RowsOptions): Promise<Rows> {
   const { table, base, store, onBytes } = options;
   const { rows, row_blocks: blocks, row_count: count } = table;
+  if (!rows) return new InGraph(count);
   const record = (table.full_dim * table.row_bits) / 8 + 4;
   if (table.row_bits !== 8 || !blocks) throw corrupt("is laid out as this release cannot read it");
   if (rows.bytes !== count * record) throw corrupt(`does not hold ${count} rows`);
@@ -90,7 +95,7 @@ export async function openRows(options: RowsOptions): Promise<Rows> {
   throw storageUnavailable(rows.bytes, reason);
 
   function corrupt(how: string): InsituError {
-    return new InsituError("model-corrupt", `${rows.file} ${how}. Export the model again.`);
+    return new InsituError("model-corrupt", `${rows?.file} ${how}. Export the model again.`);
   }
 }
 

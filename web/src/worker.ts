@@ -1,10 +1,10 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
-import { openWebGpu, startEngine, type Canary } from "./device.ts";
+import { openWebGpu, startEngine, type Canary, type DataFile } from "./device.ts";
 import { InsituError, plainError } from "./errors.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
-import { Engine } from "./ort.ts";
+import { Engine, type Graph } from "./ort.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
@@ -24,6 +24,7 @@ interface Manifest {
   texts: FileRef[];
 }
 interface Lock extends Table {
+  data?: FileRef[];
   name: string;
   variant: string;
   graph: FileRef;
@@ -111,6 +112,7 @@ async function open(args: OpenArgs): Promise<void> {
       return load(ref, lockUrl, "model-corrupt", store, { onBytes });
     };
     const graph = progress.step("graph", model(lock.graph));
+    const data = loadData(lock, model);
     const rows = progress.step(
       "rows",
       openRows({
@@ -130,13 +132,14 @@ async function open(args: OpenArgs): Promise<void> {
         ? model(lock.vocabulary).then(readTokenizer)
         : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
     );
-    const again = (): Promise<Bytes> => load(lock.graph, lockUrl, "model-corrupt", store);
-    const loadedFiles = await all({ graph, rows, tokenizer });
+    const reload = (ref: FileRef): Promise<Bytes> => load(ref, lockUrl, "model-corrupt", store);
+    const again = (): Promise<Graph> => all({ graph: reload(lock.graph), data: loadData(lock, reload) });
+    const loadedFiles = await all({ graph, data, rows, tokenizer });
     return { manifest, manifestBytes, store, coming, lockBytes, lock, again, ...loadedFiles };
   })();
-  const session = progress.step("model", files).then(({ graph, rows, lock, again }) => {
-    const other = gpu ? (graph: Bytes) => openWebGpu(base, graph, threads) : undefined;
-    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], other, again };
+  const session = progress.step("model", files).then(({ graph, data, rows, lock, again }) => {
+    const other = gpu ? (graph: Bytes, data: DataFile[]) => openWebGpu(base, graph, data, threads) : undefined;
+    const options = { graph, data, rows, dim: lock.full_dim, canaries: lock.canary ?? [], other, again };
     return progress.step("session", Engine.open({ ...options, startWasm: () => engine ?? startWasm() }));
   });
 
@@ -221,7 +224,12 @@ async function finish(
 }
 
 function modelFiles(lock: Lock): FileRef[] {
-  return [lock.graph, lock.rows, lock.row_blocks.hashes, lock.vocabulary ?? lock.tokenizer];
+  const table = lock.rows && lock.row_blocks ? [lock.rows, lock.row_blocks.hashes] : [];
+  return [lock.graph, ...(lock.data ?? []), ...table, lock.vocabulary ?? lock.tokenizer];
+}
+
+function loadData(lock: Lock, loadFile: (ref: FileRef) => Promise<Bytes>): Promise<DataFile[]> {
+  return Promise.all((lock.data ?? []).map(async (ref) => ({ path: ref.file, data: await loadFile(ref) })));
 }
 
 function hashes(files: FileRef[]): Set<string> {
