@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from insitu.model.export import export
 from insitu.model.report import report
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
+from make_published import make_gemma
 from page.conftest import wait
 
 GOLDEN = json.loads((Path(__file__).parent / "data/tiny-gemma/golden.json").read_text(encoding="utf-8"))
@@ -193,3 +195,54 @@ def test_terms_are_accepted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for _ in range(2):  # the second time without saying so again
         with pytest.raises(ModelCorrupt, match=r"model\.safetensors is missing"):
             export(known.name, "int8", source=tmp_path, accept_licence=_ == 0)
+
+
+def like(checkpoint: Path, target: Path, files: list[str], **entries: Any) -> Path:
+    """The checkpoint with a `model.json` that says where it differs from EmbeddingGemma's, without hashes."""
+    shutil.copytree(checkpoint, target)
+    found = {"format": "insitu-manifest", "version": 1, "like": "embeddinggemma-300m", "name": target.name}
+    found |= {"terms": "", "full_dim": 96, "dims": [96], "default_dim": 96, "config": None}
+    found |= {"files": [{"file": name} for name in [*files, "tokenizer.json", "config.json"]]} | entries
+    (target / "model.json").write_text(json.dumps(found), encoding="utf-8")
+    return target
+
+
+def test_a_retrained_checkpoint_without_known_hashes_is_exported_by_the_same_command(
+    checkpoint: Path, tmp_path: Path
+) -> None:
+    files = ["model.safetensors", "2_Dense/model.safetensors", "3_Dense/model.safetensors"]
+    retrained = opened(like(checkpoint, tmp_path / "qat", files), "q4", tmp_path / "out")
+    original = opened(checkpoint, "q4", tmp_path / "original")
+    texts = [case["text"] for case in GOLDEN["cases"]]
+    assert np.array_equal(vectors(retrained, texts), vectors(original, texts))
+    assert retrained.lock.prompts == manifest.load("embeddinggemma-300m").prompts
+
+
+def test_a_gemma_without_dense_layers_gives_the_mean_of_its_states(checkpoint: Path, tmp_path: Path) -> None:
+    """Two ways to it: our own export, and the states that a published graph gives."""
+    bare = opened(like(checkpoint, tmp_path / "bare", ["model.safetensors"]), "fp32", tmp_path / "out")
+    states = make_gemma(tmp_path / "published", checkpoint, ("fp32",))
+    changed = json.loads((states / "model.json").read_text(encoding="utf-8")) | {"pooling": "mean"}
+    (states / "model.json").write_text(json.dumps(changed), encoding="utf-8")
+    wanted = opened(states, "fp32", tmp_path / "wanted")
+    texts = [case["text"] for case in GOLDEN["cases"]]
+    assert (vectors(bare, texts) * vectors(wanted, texts)).sum(axis=1).min() > 0.99999
+    assert (vectors(bare, texts) * golden_vectors()).sum(axis=1).max() < 0.9, "the dense layers are left out"
+
+
+@pytest.mark.parametrize(
+    ("name", "terms"),
+    [("embeddinggemma-2", False), ("embeddinggemma-300m-qat-q4", True), ("embeddinggemma-300m-qat-q8", True)],
+)
+def test_unverified_manifests_say_only_where_they_differ(name: str, terms: bool) -> None:
+    known, original = manifest.load(name), manifest.load("embeddinggemma-300m")
+    assert known.name == name and not known.hashed
+    assert known.prompts == original.prompts and bool(known.terms) is terms
+    assert any("_Dense" in ref.file for ref in known.files) is terms
+    assert known.sources[0].repo in known.home
+
+
+def test_a_manifest_like_an_unknown_model_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.json").write_text('{"like": "nobody"}')
+    with pytest.raises(ModelCorrupt, match="nobody"):
+        manifest.load(str(tmp_path))

@@ -125,9 +125,14 @@ def load(name: str) -> Manifest:
 
 
 def parse(text: str, folder: Traversable) -> Manifest:
-    """Raises `ModelCorrupt` if `text` is no manifest of this version."""
+    """Raises `ModelCorrupt` if `text` is no manifest of this version.
+
+    A manifest that is `like` a known model says only where it differs.
+    """
     try:
         data: dict[str, Any] = json.loads(text)
+        if like := data.pop("like", ""):
+            data = json.loads((_root() / like / "model.json").read_text(encoding="utf-8")) | data
         kind, version = data.pop("format"), data.pop("version")
         if kind != FORMAT or version != VERSION:
             raise ModelCorrupt(f"model.json is {kind!r} version {version!r}; this release reads {FORMAT!r} {VERSION}.")
@@ -139,7 +144,7 @@ def parse(text: str, folder: Traversable) -> Manifest:
         for key in ("rotation", "smoothing"):
             data[key] = FileRef(**data[key]) if data.get(key) else None
         return Manifest(**data, folder=folder)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OSError) as error:
         raise ModelCorrupt(f"model.json cannot be read: {error}.") from error
 
 

@@ -53,7 +53,9 @@ def golden_cases(manifest: Manifest, *files: str) -> list[dict[str, Any]]:
     files = files or ("golden.json", "golden-more.json")
     paths = [path for file in files if (path := manifest.golden_folder / file).is_file()]
     if not paths:
-        raise ModelNotFound(f"{manifest.name} has no golden.json to verify against. Install insitu again.")
+        raise ModelNotFound(
+            f"No golden vectors are known of {manifest.name} (golden.json), so there is nothing to verify against."
+        )
     cases: list[dict[str, Any]] = []
     for path in paths:
         cases += _read(path)["cases"]
