@@ -5,10 +5,10 @@ of many texts. Rotating changes no dot product, and cut to its first `dim` outpu
 dot product than any other choice of `dim` directions does, over texts like those it was fitted on (Eckart and Young,
 1936). So the texts must be broad. The matrix holds no text.
 
-Each source counts by its weight, not by its number of texts. Only the first 256 rows are stored, as int8: see
-`insitu/model/rotation.py` for the format.
+Each source counts by its weight, not by its number of texts. 128 rows are stored in codes of four bits, and behind
+them some of the axes: see `insitu/model/rotation.py` for the format.
 
-Needs numpy, torch and sentence-transformers, which insitu itself does not. Each source is KIND=PATH or
+Needs insitu, torch and sentence-transformers, which insitu itself does not. Each source is KIND=PATH or
 KIND=PATH:WEIGHT; the README beside this file lists those used and where they come from. Example:
 
     python fit_rotation.py --model MINILM_DIR --out rotation.bin \\
@@ -26,18 +26,21 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROWS = 256  # rows stored; the rest of the matrix is completed when it is read
-# int8 value of the largest component of a row. Coarse rows deflate well, and the rows made from them are orthonormal
-# all the same. See the README for what each choice weighs and costs.
-LEVELS = 8
-# Rows from here on serve one size only, 256: fewer levels there save 8 kB of a wheel that must stay below 150.
-COARSE_FROM, COARSE_LEVELS = 128, 3
+from insitu.model.rotation import load_rotation
+
+# Code of the largest component of a row, for rows 0-63 and 64-127; at most 7. Coarse rows deflate well, and the rows
+# made from them are orthonormal all the same. See the README for what each choice weighs and costs.
+LEVELS = (4,) * 64 + (3,) * 64
+# Rows 128-255 serve one size only, 256. An axis costs a byte or two, a row 150 and more.
+AXES = 128
+# The least part of an axis, squared, that lies outside the rows before it: reading wants a quarter.
+OUTSIDE = 0.3
 TOKENS = 128
 SEED = 7
 PART_OF_SPEECH = ("noun", "verb", "adj", "adv")
@@ -156,34 +159,53 @@ def embed(model_dir: Path, texts: list[str]) -> np.ndarray:
     return model.encode(texts, batch_size=32, normalize_embeddings=True, show_progress_bar=False).astype(np.float32)
 
 
-def fit(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Rows are directions, the strongest first: float64 (dim x dim), orthonormal.
+def moment_of(parts: list[tuple[np.ndarray, float]]) -> np.ndarray:
+    """The mean of v v^T, float64 (dim x dim). `parts`: the vectors of each source (n x dim) and its weight."""
+    return np.asarray(sum(weight * (v.astype(np.float64).T @ v.astype(np.float64)) / len(v) for v, weight in parts))
 
-    `parts`: the vectors of each source (n x dim) and its weight.
-    """
-    moment = sum(weight * (v.astype(np.float64).T @ v.astype(np.float64)) / len(v) for v, weight in parts)
-    strength, vectors = np.linalg.eigh(np.asarray(moment))
+
+def fit(moment: np.ndarray) -> np.ndarray:
+    """Rows are directions, the strongest first: float64 (dim x dim), orthonormal."""
+    strength, vectors = np.linalg.eigh(moment)
     rotation = vectors[:, np.argsort(-strength, kind="stable")].T
     # An eigenvector's sign is arbitrary: make its largest component positive, so that a second fit gives the same file.
     largest = np.abs(rotation).argmax(axis=1)
     return rotation * np.sign(rotation[np.arange(len(rotation)), largest])[:, None]
 
 
-def quantise(rotation: np.ndarray, rows: int = ROWS) -> np.ndarray:
-    """The first `rows` rows as int8 (rows x dim), each on its own scale: its largest component is `LEVELS`, or
-    `COARSE_LEVELS` from row `COARSE_FROM` on.
+def quantise(rotation: np.ndarray) -> np.ndarray:
+    """The first rows as int8 (rows x dim), each on its own scale: its largest component is that of `LEVELS`.
 
     The scale is not stored: reading makes each row a unit vector again.
     """
-    head = rotation[:rows]
-    levels = np.where(np.arange(rows) < COARSE_FROM, LEVELS, COARSE_LEVELS)[:, None]
+    head = rotation[: len(LEVELS)]
+    levels = np.array(LEVELS)[:, None]
     return np.rint(head * (levels / np.abs(head).max(axis=1, keepdims=True))).astype(np.int8)
 
 
+def strongest_axes(rows: np.ndarray, moment: np.ndarray, count: int = AXES) -> np.ndarray:
+    """Behind `rows` (orthonormal), one after another the axis whose part outside of all before carries the most.
+
+    int8 (count x dim), a single 1 in each row.
+    """
+    outside = np.eye(len(moment)) - rows.T @ rows
+    chosen: list[int] = []
+    for _ in range(count):
+        length = np.diag(outside).copy()
+        carried = np.einsum("ij,ij->i", outside @ moment, outside) / np.maximum(length, OUTSIDE)
+        chosen.append(int(np.where(length > OUTSIDE, carried, -1.0).argmax()))
+        direction = outside[chosen[-1]] / np.sqrt(length[chosen[-1]])
+        outside -= np.outer(outside @ direction, direction)
+    return np.eye(len(moment), dtype=np.int8)[chosen]
+
+
 def pack(codes: np.ndarray) -> bytes:
-    """A zlib stream of Huffman codes alone: the repetitions that deflate finds in numbers like these cost it a sixth."""
-    packer = zlib.compressobj(9, zlib.DEFLATED, 15, 9, zlib.Z_HUFFMAN_ONLY)
-    return packer.compress(codes.tobytes()) + packer.flush()
+    """A zlib stream of Huffman codes and runs, in blocks of 8,192: other repetitions, which deflate looks for, cost
+    numbers like these a sixth, and rows of few levels want a code of their own. Huffman codes must have a bit at least,
+    which two numbers a byte share."""
+    halves = (codes + 8).astype(np.uint8).reshape(-1, 2)
+    packer = zlib.compressobj(9, zlib.DEFLATED, 15, 7, zlib.Z_RLE)
+    return packer.compress((halves[:, 0] << 4 | halves[:, 1]).tobytes()) + packer.flush()
 
 
 def main() -> None:
@@ -212,11 +234,23 @@ def main() -> None:
         if kept is not None:
             np.save(kept, vectors)
         parts.append((vectors, float(weight or 1)))
-    codes = quantise(fit(parts))
+    moment = moment_of(parts)
+    codes = quantise(fit(moment))
+    args.out.write_bytes(pack(codes))
+    rows = load_rotation(args.out)[: len(codes)].astype(np.float64)
+    codes = np.concatenate([codes, strongest_axes(rows, moment)])
     packed = pack(codes)
     args.out.write_bytes(packed)
-    print(f"{args.out.name}: {codes.shape} int8, {len(packed)} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")
-    print(", ".join(f"{name} {version(name)}" for name in ("numpy", "torch", "transformers", "sentence-transformers")))
+    print(f"{args.out.name}: {codes.shape}, {len(packed)} bytes, SHA-256 {hashlib.sha256(packed).hexdigest()}")
+    print(", ".join(f"{name} {_version(name)}" for name in ("numpy", "torch", "transformers", "sentence-transformers")))
+
+
+def _version(name: str) -> str:
+    """With --keep, vectors may be there already, and nothing that makes them."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "absent"
 
 
 if __name__ == "__main__":

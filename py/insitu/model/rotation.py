@@ -3,11 +3,12 @@
 A rotation is an orthonormal matrix R: for a unit vector v, `R @ v` has the same dot products as v, and its first `dim`
 components are the ones worth keeping. How one is fitted: `models/minilm-l6/fit_rotation.py`.
 
-The file, unpacked by zlib, holds the first rows as int8 (rows x full_dim, row-major), each on a scale of its own that
-is not stored. Its size tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal
-again, each against those before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves
-out only have to complete the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in
-order.
+The file, unpacked by zlib, holds the first rows (rows x full_dim, row-major) in codes of four bits, the first of each
+byte in its upper half: -8 to 7 with 8 added. Each row is on a scale of its own that is not stored. The file's size
+tells the number of rows. Rounding bends the rows a little, so reading makes them orthonormal again, each against those
+before it: nothing is lost at full size, whatever was rounded. The rows that the file leaves out only have to complete
+the basis: no size between `rows` and `full_dim` is offered. They are made from the axes, in order. (A stored row may
+be an axis too: a single 1, chosen because it carries much and packs into a byte or two.)
 """
 
 from __future__ import annotations
@@ -40,13 +41,14 @@ def load_rotation(path: Path, full_dim: int = 384) -> NDArray[np.float32]:
     whole number of rows, more rows than `full_dim`, or rows that depend on each other.
     """
     try:
-        codes = np.frombuffer(zlib.decompress(path.read_bytes()), np.int8)
+        packed = np.frombuffer(zlib.decompress(path.read_bytes()), np.uint8)
     except zlib.error as error:
         raise ModelCorrupt(f"{path.name} cannot be unpacked ({error}). Install insitu again.") from error
+    codes = np.stack([packed >> 4, packed & 15], axis=1).reshape(-1).astype(np.int8) - 8
     rows, rest = divmod(codes.size, full_dim)
     if rest or not 0 < rows <= full_dim:
         raise ModelCorrupt(
-            f"{path.name} has {codes.size} bytes, not 1 to {full_dim} rows of {full_dim}. Install insitu again."
+            f"{path.name} has {codes.size} codes, not 1 to {full_dim} rows of {full_dim}. Install insitu again."
         )
     basis = np.zeros((full_dim, full_dim))
     count = 0
