@@ -64,12 +64,14 @@ async function open(args: OpenArgs): Promise<void> {
   const threads = threadCount(args.threads);
   const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
   const parts = assets.then(({ bytes }) => progress.expect("python", bytes.python));
-  const python = startPython(base, assets, Store.open("insitu-python"), (step) => progress.mark(step)).then(
-    (started) => {
-      progress.complete("python");
-      return started;
-    },
-  );
+  // The first start of Python has the thread for itself for seconds: the model is on its way before.
+  let begin!: () => void;
+  const begun = new Promise<void>((resolve) => (begin = resolve));
+  const pythonStore = Store.open("insitu-python");
+  const python = startPython(base, assets, pythonStore, begun, (step) => progress.mark(step)).then((started) => {
+    progress.complete("python");
+    return started;
+  });
   const loadEngine = async <T>(bytes: keyof Assets["bytes"], work: Promise<T>): Promise<T> => {
     progress.expect("engine", (await assets).bytes[bytes]);
     const engine = await progress.step("engine", work);
@@ -96,7 +98,10 @@ async function open(args: OpenArgs): Promise<void> {
     const manifest = manifestBytes && peek(manifestBytes);
     const store = await opening;
     // What Python would refuse is not worth loading: let it say why.
-    if (manifestBytes && !manifest) await check(manifestBytes);
+    if (manifestBytes && !manifest) {
+      begin();
+      await check(manifestBytes);
+    }
     const lockUrl = args.model ?? (manifest?.model ? new URL(manifest.model, args.index).href : undefined);
     if (lockUrl === undefined) {
       throw new InsituError("model-not-found", "The index names no model. Give open() a `model`, or index again.");
@@ -116,7 +121,10 @@ async function open(args: OpenArgs): Promise<void> {
     if (!gpu && !(own && isKnown(lock))) startOrt().catch(() => undefined); // whoever opens the model is told
     const model = (ref: FileRef): Promise<Bytes> => {
       progress.expect("model", ref.bytes);
-      const onBytes = (count: number): void => progress.add("model", count);
+      const onBytes = (count: number): void => {
+        progress.add("model", count);
+        begin();
+      };
       return load(ref, lockUrl, "model-corrupt", store, { onBytes });
     };
     const graph = progress.step("graph", model(lock.graph));
@@ -154,6 +162,7 @@ async function open(args: OpenArgs): Promise<void> {
     return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ rows, tokenizer, engine })) };
   })();
 
+  files.then(begin, begin);
   const [{ bridge: bridgeModule, snapshot }, loaded, scan] = await Promise.all([python, files, scanner, parts]);
   const { store, lock, manifest, engine, rows } = loaded;
   const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming);
