@@ -116,7 +116,9 @@ export class Engine {
     try {
       outputs = await this.#ask(inputs);
     } catch (error) {
-      if (!this.#options.first || this.#device.last) throw error;
+      // Numbers that are none come from the model here: onnxruntime may round them to integers and tell nobody.
+      const broken = this.#device.name === "wasm" && error instanceof InsituError;
+      if (this.#device.last || broken) throw error;
       // The batch is finished on onnxruntime's WASM, and all later ones are run there.
       this.#device.close();
       this.#device = await this.#options.last(await this.#options.again());
