@@ -123,24 +123,38 @@ def browser(playwright: Playwright, chromium_path: str) -> Iterator[Browser]:
     browser.close()
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A page in a fresh profile. A console error, an uncaught error or a request to another origin fails the test."""
+@contextmanager
+def watched(
+    browser: Browser, *, silent: bool = False, origins: tuple[str, ...] = ("http://127.0.0.1:", "http://localhost:")
+) -> Iterator[Page]:
+    """A page in a fresh profile. A console error (`silent`: any message), an uncaught error, or a request to another
+    origin fails the test."""
     context = browser.new_context()
-    page = context.new_page()
-    page.set_default_timeout(60_000)
     wrong: list[str] = []
 
     def foreign(url: str) -> None:
-        if not url.startswith(("http://127.0.0.1:", "http://localhost:", "blob:", "data:", "about:")):
+        if not url.startswith((*origins, "blob:", "data:", "about:")):
             wrong.append(f"request to another origin: {url}")
 
+    def said(kind: str, text: str) -> None:
+        if silent or kind == "error":
+            wrong.append(f"console: {text}")
+
     context.on("request", lambda request: foreign(request.url))
-    context.on("console", lambda message: wrong.append(f"console: {message.text}") if message.type == "error" else None)
+    context.on("console", lambda message: said(message.type, message.text))
     context.on("weberror", lambda error: wrong.append(f"uncaught: {error.error}"))
+    page = context.new_page()
+    page.set_default_timeout(120_000)  # opening takes seconds, more on a busy machine
     yield page
     context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page for one test, watched."""
+    with watched(browser) as page:
+        yield page
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Stranger:
         return kept | {"HOME": str(self.home), "INSITU_MODELS": str(self.home / "models"), "PYTHONUTF8": "1"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # one of its tests runs with those of the browser, the other does not
 def stranger(tmp_path_factory: pytest.TempPathFactory, wheel: Path, web_wheel: Path) -> Stranger:
     home = tmp_path_factory.mktemp("stranger")
     subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from conftest import ROOT
+from conftest import ROOT, watched
 from page.folder import Served
 from page.texts import PAGES
 
@@ -51,9 +51,22 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime: Any, model_dir: Path
     report = wait(build_index(folder, folder / "insitu", runtime, runtime.lock, model_dir=model_dir))
     assert report.pages == len(PAGES)
     shutil.copytree(os.environ.get("INSITU_WEB_DIST") or web_dist, folder / "insitu", dirs_exist_ok=True)
-    bundle = ["--bundle", "--format=esm", f"--outfile={folder / 'parts.js'}", "--log-level=error"]
-    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page/parts.ts", *bundle], check=True)
+    bundle("parts.ts", folder / "parts.js")
     return folder
+
+
+def bundle(name: str, out: Path) -> None:
+    """A file of this folder with all that it imports, as one script."""
+    options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error"]
+    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page" / name, *options], check=True)
+
+
+@pytest.fixture(scope="session")
+def start_parts(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The script of `start_parts.ts`."""
+    out = tmp_path_factory.mktemp("parts") / "parts.js"
+    bundle("start_parts.ts", out)
+    return out.read_bytes()
 
 
 @pytest.fixture(scope="session")
@@ -72,25 +85,45 @@ def serve_site(site: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def opened(browser: Browser, site: Path) -> Iterator[Page]:
     """One page for all tests that only ask: `open()` was called, `insitu` holds what it gave."""
-    with Served(site).running() as served:
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        wrong: list[str] = []
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        context.on("request", lambda r: None if r.url.startswith((served.address, "blob:")) else wrong.append(r.url))
-        page.goto(served.address + "empty.html")
-        page.evaluate(OPEN)
+    with Served(site).running() as served, watched(browser, silent=True, origins=(served.address,)) as page:
+        opened_on(page, served)
         yield page
-        context.close()
-        assert wrong == [], "the console is empty and no request leaves the origin"
+
+
+@pytest.fixture
+def faulty(browser: Browser) -> Iterator[Page]:
+    """A page in a fresh profile that may write to its console: a file that is missing, or an answer that breaks, does."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()
 
 
 OPEN = """async (options) => {
     window.loading = [];
     window.insitu = await (await import('/insitu/insitu.js')).open({...options, onProgress: (l) => loading.push(l)});
 }"""
+
+
+def opened_on(page: Page, served: Served, **options: Any) -> dict[str, Any]:
+    """`open(options)` on a page of `served`, whose `insitu` it then is; its `stats()`."""
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, options)
+    stats: dict[str, Any] = page.evaluate("insitu.stats()")
+    return stats
+
+
+def settled(page: Page) -> None:
+    """All that goes on after `open()` is done."""
+    page.evaluate(
+        "async () => { while (!(await insitu.stats()).settled) await new Promise((done) => setTimeout(done, 50)); }"
+    )
+
+
+def answers(page: Page) -> bool:
+    return bool(page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats")
+
 
 # Runs `act` on the page; gives what it threw, as [name, code, message].
 CAUGHT = """async (act) => {

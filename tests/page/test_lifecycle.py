@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
-from page.conftest import OPEN, Serve, caught
-from page.folder import Served
+from page.conftest import Serve, answers, caught, opened_on
 
 OPENING = "(await import('/insitu/insitu.js')).open()"
 
 
-@pytest.fixture
-def faulty(browser: Browser) -> Iterator[Page]:
-    """A page that may write to its console: a file that is missing does."""
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
-def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    page.goto(served.address + "empty.html")
-    page.evaluate(OPEN, options)
-    found: dict[str, Any] = page.evaluate("insitu.stats()")
-    return found
-
-
 def test_an_isolated_page_has_the_threads_that_it_asks_for(page: Page, serve_site: Serve) -> None:
-    stats = opened_on(page, serve_site(), {"threads": 2})
+    stats = opened_on(page, serve_site(), threads=2)
     assert stats["isolated"] and stats["threads"] == min(2, page.evaluate("navigator.hardwareConcurrency"))
     assert stats["verified"]
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert answers(page)
 
 
 def test_an_isolated_page_takes_half_the_processors(opened: Page) -> None:
@@ -66,7 +49,7 @@ def test_parts_load_side_by_side_and_tell_how_far_they_are(opened: Page) -> None
 def test_a_page_that_is_not_isolated_works_on_one_thread(page: Page, serve_site: Serve) -> None:
     stats = opened_on(page, serve_site(isolated=False))
     assert (stats["isolated"], stats["threads"]) == (False, 1)
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert answers(page)
 
 
 @pytest.mark.parametrize(
