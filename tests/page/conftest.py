@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,39 @@ def opened(browser: Browser, site: Path) -> Iterator[Page]:
     with Served(site).running() as served, watched(browser, silent=True, origins=(served.address,)) as page:
         opened_on(page, served)
         yield page
+
+
+@dataclass(frozen=True)
+class Visited:
+    """`page`, on which `open()` was called and everything settled; `first` and `settled` are its `stats()` then and
+    `answer` its hits for `ASKED`. Its profile has the files and a snapshot of Python, which save half of a start."""
+
+    page: Page
+    served: Served
+    first: dict[str, Any]
+    settled: dict[str, Any]
+    answer: list[dict[str, Any]]
+
+
+ASKED = "insitu.search('how do I keep a cat warm')"
+
+
+@pytest.fixture(scope="session")
+def visited_once(browser: Browser, site: Path) -> Iterator[Visited]:
+    with Served(site).running() as served, watched(browser) as page:
+        first = opened_on(page, served)
+        answer = page.evaluate(ASKED)
+        settled(page)
+        yield Visited(page, served, first, page.evaluate("insitu.stats()"), answer)
+
+
+@pytest.fixture
+def visited(visited_once: Visited) -> Visited:
+    """A page for tests that visit it again. They leave files and snapshot whole; what they ask of `served` ends here."""
+    served = visited_once.served
+    served.asked.clear()
+    served.instead.clear()
+    return visited_once
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
-from page.conftest import Serve, answers, caught, opened_on
+from page.conftest import Serve, Visited, answers, caught, opened_on
 
 OPENING = "(await import('/insitu/insitu.js')).open()"
 
 
-def test_an_isolated_page_has_the_threads_that_it_asks_for(page: Page, serve_site: Serve) -> None:
-    stats = opened_on(page, serve_site(), threads=2)
+def test_an_isolated_page_has_the_threads_that_it_asks_for(visited: Visited) -> None:
+    page = visited.page
+    stats = opened_on(page, visited.served, threads=2)
     assert stats["isolated"] and stats["threads"] == min(2, page.evaluate("navigator.hardwareConcurrency"))
     assert stats["verified"]
     assert answers(page)
@@ -98,11 +99,12 @@ def test_every_call_ends_when_the_worker_dies(faulty: Page, serve_site: Serve) -
     assert found == ["worker-died"] * 4
 
 
-def test_close_ends_the_calls_under_way_and_all_later_ones(faulty: Page, serve_site: Serve) -> None:
-    opened_on(faulty, serve_site())
+def test_close_ends_the_calls_under_way_and_all_later_ones(visited: Visited) -> None:
+    page = visited.page
+    opened_on(page, visited.served)
     act = "(() => { const call = insitu.embed(Array(400).fill('word '.repeat(200))); insitu.close(); return call; })()"
-    assert caught(faulty, act)[1] == "closed"
-    assert caught(faulty, "insitu.search('cats')")[1] == "closed"
+    assert caught(page, act)[1] == "closed"
+    assert caught(page, "insitu.search('cats')")[1] == "closed"
 
 
 def entry(site: Path) -> dict[str, Any]:
@@ -146,10 +148,10 @@ def test_a_tampered_text_is_refused_when_it_is_needed(faulty: Page, serve_site: 
         (None, "index-corrupt"),
     ],
 )
-def test_another_index_is_refused_by_its_name(
-    faulty: Page, serve_site: Serve, site: Path, change: Any, code: str
-) -> None:
-    body = b'{"cut": ' if change is None else json.dumps(entry(site) | change).encode()
-    faulty.goto(serve_site(instead={"/insitu/index.json": body}).address + "empty.html")
-    found = caught(faulty, OPENING)
+def test_another_index_is_refused_by_its_name(visited: Visited, site: Path, change: Any, code: str) -> None:
+    visited.served.instead["/insitu/index.json"] = (
+        b'{"cut": ' if change is None else json.dumps(entry(site) | change).encode()
+    )
+    visited.page.goto(visited.served.address + "empty.html")
+    found = caught(visited.page, OPENING)
     assert found[1] == code, found

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from conftest import ROOT, VERSION
-from page.conftest import OPEN, Serve, answers, opened_on, settled
+from page.conftest import ASKED, OPEN, Serve, Visited, answers, opened_on, settled
 
 # --- what is kept --------------------------------------------------------------------------------------------------
 
@@ -21,12 +21,9 @@ KEYS = """async () => {
 }"""
 
 
-def test_a_second_visit_takes_its_files_from_the_cache(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    first = opened_on(page, served)
+def test_a_second_visit_takes_its_files_from_the_cache(visited: Visited) -> None:
+    page, served, first = visited.page, visited.served, visited.first
     assert first["cache"] == {"works": True, "reason": "", "hits": 0, "misses": first["cache"]["misses"]}
-    settled(page)
-    served.asked.clear()
     second = opened_on(page, served)
     settled(page)
     assert second["cache"]["hits"] >= 6 and second["cache"]["misses"] == 0
@@ -63,10 +60,8 @@ def test_files_that_nobody_names_any_more_are_dropped(page: Page, serve_site: Se
     assert page.evaluate("indexedDB.databases()") == []
 
 
-def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path, model_url: str) -> None:
-    served = serve_site()
-    opened_on(page, served)
-    settled(page)
+def test_a_damaged_cache_heals_itself(visited: Visited, site: Path, model_url: str) -> None:
+    page, served = visited.page, visited.served
     graph = json.loads((site / model_url.lstrip("/")).read_text())["graph"]
     damage = """async (key) => {
         const cache = await caches.open('insitu-files');
@@ -77,7 +72,6 @@ def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path,
         await cache.put(url, new Response(bytes, { headers: found.headers }));
     }"""
     page.evaluate(damage, f"{graph['sha256']}/1")
-    served.asked.clear()
     assert opened_on(page, served)["cache"]["misses"] == 1
     assert answers(page)
     settled(page)
@@ -87,10 +81,9 @@ def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path,
     assert opened_on(page, served)["cache"]["misses"] == 0
 
 
-def test_without_cache_storage_the_page_goes_on_and_says_why(page: Page, serve_site: Serve, site: Path) -> None:
+def test_without_cache_storage_the_page_goes_on_and_says_why(page: Page, serve_site: Serve) -> None:
     broken = b"Object.defineProperty(self, 'caches', { get() { throw new DOMException('denied', 'SecurityError'); } });"
-    worker = (site / "insitu/worker.js").read_bytes()
-    stats = opened_on(page, serve_site(instead={"/insitu/worker.js": broken + worker}))
+    stats = opened_on(page, serve_site(script=broken))
     assert not stats["cache"]["works"] and "denied" in stats["cache"]["reason"]
     assert answers(page)
 
@@ -139,17 +132,14 @@ CHANGE = """async ([change, sum]) => {
 SNAPSHOTS = "async () => (await (await caches.open('insitu-python')).keys()).map(({ url }) => url)"
 
 
-def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    first = opened_on(page, served)
-    assert first["snapshot"] == {"state": "none", "reason": ""}
-    settled(page)
-    assert page.evaluate("insitu.stats()")["snapshot"] == {"state": "made", "reason": ""}
+def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(visited: Visited) -> None:
+    page = visited.page
+    assert visited.first["snapshot"] == {"state": "none", "reason": ""}
+    assert visited.settled["snapshot"] == {"state": "made", "reason": ""}
     assert len(page.evaluate(SNAPSHOTS)) == 1
-    expected = page.evaluate("insitu.search('how do I keep a cat warm')")
-    second = opened_on(page, served)
+    second = opened_on(page, visited.served)
     assert second["snapshot"] == {"state": "used", "reason": ""}
-    assert page.evaluate("insitu.search('how do I keep a cat warm')") == expected
+    assert page.evaluate(ASKED) == visited.answer
     # All that Python does in the page still works: an error, progress, an abort between two batches.
     assert page.evaluate("insitu.search('').catch((error) => error.code)") == "empty-query"
     run = """async () => {
@@ -177,11 +167,10 @@ def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(page: P
     ],
 )
 def test_a_snapshot_that_is_no_good_is_dropped_in_silence(
-    page: Page, serve_site: Serve, start_parts: bytes, change: str, seems_whole: bool, reason: str | None
+    visited: Visited, start_parts: bytes, change: str, seems_whole: bool, reason: str | None
 ) -> None:
-    served = serve_site(instead={"/start_parts.js": start_parts})
-    opened_on(page, served)
-    settled(page)
+    page, served = visited.page, visited.served
+    served.instead["/start_parts.js"] = start_parts
     page.evaluate(CHANGE, [change, seems_whole])
     stats = opened_on(page, served)
     assert stats["snapshot"]["state"] == ("none" if reason is None else "refused")
