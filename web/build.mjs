@@ -39,6 +39,7 @@ await build({
     worker: join(web, "src/worker.ts"),
     tokenizer_other: join(web, "src/tokenizer_other.ts"),
     webgpu: join(web, "src/webgpu.ts"),
+    encoder_thread: join(web, "src/encoder_thread.ts"),
     search: join(web, "search/search.ts"),
   },
   outdir: dist,
@@ -53,12 +54,10 @@ await build({
   external: ["./insitu.js"],
 });
 
-for (const [name, features] of Object.entries({ plain: [], relaxed: ["--enable", "relaxed-simd"] })) {
-  const flags = ["--enable", "simd", ...features, "--runtime", "stub", "--noAssert", "-O3", "--importMemory"];
-  const output = join(dist, `scan.${name}.wasm`);
-  const asc = join(modules, "assemblyscript/bin/asc.js");
-  execFileSync(process.execPath, [asc, join(web, "kernel/scan.ts"), "-o", output, ...flags]);
-}
+compileKernel("scan", "scan.plain");
+compileKernel("scan", "scan.relaxed", "--enable", "relaxed-simd");
+// The most that the memory may be is told when it is made (src/encoder/heap.ts).
+compileKernel("encoder", "encoder", "--enable", "threads", "--sharedMemory", "--maximumMemory", "65536");
 
 copy(join(modules, "pyodide"), "pyodide", ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"]);
 const pythonZip = join(dist, "pyodide/python.zip");
@@ -87,10 +86,21 @@ const lock = JSON.parse(readFileSync(join(modules, "pyodide/pyodide-lock.json"),
 const assets = {
   python: interpreter.digest("hex"),
   lock: lock.info,
-  bytes: { python: size("pyodide"), engine: size("ort") },
+  encoder: createHash("sha256")
+    .update(readFileSync(join(dist, "encoder.wasm")))
+    .digest("hex")
+    .slice(0, 16),
+  bytes: { python: size("pyodide"), engine: size("ort"), encoder: statSync(join(dist, "encoder.wasm")).size },
 };
 writeFileSync(join(dist, "assets.json"), JSON.stringify(assets, null, 1) + "\n");
 console.log(`web/dist: ${(size(".") / 1e6).toFixed(1)} MB`);
+
+/** `kernel/<source>.ts` to `<name>.wasm`. */
+function compileKernel(source, name, ...more) {
+  const flags = ["--enable", "simd", "--runtime", "stub", "--noAssert", "-O3", "--importMemory", ...more];
+  const asc = join(modules, "assemblyscript/bin/asc.js");
+  execFileSync(process.execPath, [asc, join(web, `kernel/${source}.ts`), "-o", join(dist, `${name}.wasm`), ...flags]);
+}
 
 /** `insitu.d.ts` and what it needs: imports of sources become imports of scripts, as a bundle has none of the sources. */
 function writeTypes() {

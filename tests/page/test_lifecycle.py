@@ -59,7 +59,6 @@ def test_a_page_that_is_not_isolated_works_on_one_thread(page: Page, serve_site:
         ("worker.js", "runtime-unavailable"),
         ("assets.json", "fetch-failed"),
         ("pyodide/pyodide.asm.wasm", "runtime-unavailable"),
-        ("ort/ort-wasm-simd-threaded.wasm", "runtime-unavailable"),
         ("pyodide/python.zip", "runtime-unavailable"),
         ("index.json", "index-not-found"),
     ],
@@ -68,6 +67,12 @@ def test_a_missing_file_is_a_named_error(faulty: Page, serve_site: Serve, missin
     faulty.goto(serve_site(missing={"/insitu/" + missing}).address + "empty.html")
     found = caught(faulty, OPENING)
     assert found[1] == code, found
+
+
+def test_a_missing_runtime_is_a_named_error(faulty: Page, serve_site: Serve) -> None:
+    faulty.goto(serve_site(missing={"/insitu/ort/ort-wasm-simd-threaded.wasm"}).address + "empty.html")
+    found = caught(faulty, "(await import('/insitu/insitu.js')).open({ engine: 'onnxruntime' })")
+    assert found[1] == "runtime-unavailable", found
 
 
 def test_a_worker_that_never_speaks_is_given_up(faulty: Page, serve_site: Serve) -> None:

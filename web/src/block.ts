@@ -1,3 +1,5 @@
+import type { Outputs } from "./device.ts";
+
 /** Vectors of `count` texts, filled batch by batch. See `insitu.runtime.Block`. */
 export class Block {
   readonly vectors: Float32Array<ArrayBuffer>;
@@ -19,14 +21,7 @@ export class Block {
   }
 
   /** Row i of each array goes to row `positions[i]`. */
-  write(
-    positions: Int32Array,
-    vectors: Float32Array,
-    codes: Int8Array,
-    scales: Float32Array,
-    fullCodes: Int8Array,
-    fullScales: Float32Array,
-  ): void {
+  write(positions: Int32Array, { vectors, codes, scales, fullCodes, fullScales }: Outputs): void {
     const { dim, fullDim } = this;
     positions.forEach((to, from) => {
       this.vectors.set(vectors.subarray(from * dim, (from + 1) * dim), to * dim);

@@ -1,18 +1,47 @@
-// Where the model runs: sessions of onnxruntime-web on WASM, or on WebGPU where that was asked for and gives right answers.
+// Where the model runs: the encoder of the page, or sessions of onnxruntime-web on WASM, or on WebGPU where that was asked for
+// and gives right answers.
 
 import * as wasm from "onnxruntime-web/wasm";
+import { Encoder } from "./encoder/encoder.ts";
+import { half } from "./encoder/weights.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
 
 type Runtime = Pick<typeof wasm, "InferenceSession" | "Tensor" | "env">;
 export type DeviceName = "wasm" | "webgpu";
 
-/** A session, with the runtime whose tensors it takes. `lost` rejects when the device is gone. */
+export type EngineName = "insitu" | "onnxruntime";
+
+/** A batch: texts one after another. */
+export interface Inputs {
+  /** Tokens of each text. */
+  lengths: Int32Array;
+  /** int8, tokens x size, and a scale for each token. */
+  rows: Uint8Array<ArrayBuffer>;
+  scales: Float32Array<ArrayBuffer>;
+  size: number;
+  /** Components of a vector. */
+  dim: number;
+}
+
+/** Row i belongs to text i: unit vectors of `dim`, their codes, and those at full size. */
+export interface Outputs {
+  vectors: Float32Array;
+  codes: Int8Array;
+  scales: Float32Array;
+  fullCodes: Int8Array;
+  fullScales: Float32Array;
+}
+
+/** An opened model. `lost` rejects when the device is gone; `last`: there is no other one to turn to. */
 export interface Device {
   name: DeviceName;
-  runtime: Runtime;
-  session: wasm.InferenceSession;
+  engine: EngineName;
+  threads: number;
+  last: boolean;
   lost: Promise<never>;
+  run(inputs: Inputs): Promise<Outputs>;
+  close(): void;
 }
 
 /** A golden text: its token ids, and its unit vector at full size as float16, little-endian, base64. */
@@ -25,6 +54,8 @@ export interface Canary {
 const IDENTITY = "CAg6NwoQCgFhEgFiIghJZGVudGl0eRIBZ1oPCgFhEgoKCAgBEgQKAggBYg8KAWISCgoICAESBAoCCAFCBAoAEA0=";
 /** Milliseconds after which a GPU that is being opened, or that runs a batch, counts as lost. */
 const PATIENCE = 60_000;
+/** Of a device that cannot be lost. */
+const never = new Promise<never>(() => undefined);
 
 /** Load the WASM runtime, with `threads` of it. Resolves when it stands. Code: `runtime-unavailable`. */
 export async function startEngine(base: string, threads: number): Promise<void> {
@@ -40,14 +71,33 @@ export async function startEngine(base: string, threads: number): Promise<void> 
   }
 }
 
-/** Code: `model-corrupt`. */
-export async function openWasm(graph: Bytes): Promise<Device> {
+/** The encoder of the page. Throws where it does not know the graph, or cannot run here. */
+export async function openEncoder(
+  base: string,
+  kernel: Promise<WebAssembly.Module>,
+  graph: Bytes,
+  threads: number,
+): Promise<Device> {
+  const encoder = await Encoder.open(graph, kernel, base, threads);
+  return {
+    name: "wasm",
+    engine: "insitu",
+    threads: encoder.threads,
+    last: false,
+    lost: never,
+    run: async (inputs) => encoder.run(inputs),
+    close: () => encoder.close(),
+  };
+}
+
+/** onnxruntime-web on WASM. Code: `model-corrupt`. */
+export async function openWasm(graph: Bytes, threads: number): Promise<Device> {
   try {
     const session = await wasm.InferenceSession.create(graph, {
       executionProviders: ["wasm"],
       graphOptimizationLevel: "all",
     });
-    return { name: "wasm", runtime: wasm, session, lost: new Promise(() => undefined) };
+    return sessionDevice("wasm", wasm, session, threads, never);
   } catch (error) {
     throw new InsituError(
       "model-corrupt",
@@ -71,7 +121,59 @@ export async function openWebGpu(base: string, graph: Bytes, threads: number): P
     throw new Error(`the WebGPU device was lost: ${message}`);
   });
   lost.catch(() => undefined); // whoever runs a batch is told
-  return { name: "webgpu", runtime, session, lost };
+  return sessionDevice("webgpu", runtime, session, threads, lost);
+}
+
+function sessionDevice(
+  name: DeviceName,
+  runtime: Runtime,
+  session: wasm.InferenceSession,
+  threads: number,
+  lost: Promise<never>,
+): Device {
+  return {
+    name,
+    engine: "onnxruntime",
+    threads,
+    last: name === "wasm",
+    lost,
+    async run(inputs) {
+      const outputs = await session.run(feeds(runtime, inputs));
+      const data = <T>(name: string): T => outputs[name]!.data as T;
+      return {
+        vectors: data("embedding"),
+        codes: data("codes"),
+        scales: data("scale"),
+        fullCodes: data("full_codes"),
+        fullScales: data("full_scale"),
+      };
+    },
+    close: () => void session.release().catch(() => undefined),
+  };
+}
+
+/** The inputs of the graph (DESIGN.md, "An exported model"): texts padded to the longest. */
+function feeds({ Tensor }: Runtime, inputs: Inputs): wasm.InferenceSession.FeedsType {
+  const { lengths, size, dim } = inputs;
+  const texts = lengths.length;
+  const longest = lengths.reduce((a, b) => Math.max(a, b), 0);
+  let { rows, scales } = inputs;
+  if (scales.length < texts * longest) {
+    rows = new Uint8Array(texts * longest * size);
+    scales = new Float32Array(texts * longest);
+    let from = 0;
+    lengths.forEach((length, text) => {
+      rows.set(inputs.rows.subarray(from * size, (from + length) * size), text * longest * size);
+      scales.set(inputs.scales.subarray(from, from + length), text * longest);
+      from += length;
+    });
+  }
+  return {
+    rows: new Tensor("int8", new Int8Array(rows.buffer, rows.byteOffset, rows.length), [texts, longest, size]),
+    row_scales: new Tensor("float32", scales, [texts, longest, 1]),
+    lengths: new Tensor("int32", lengths, [texts]),
+    dim: new Tensor("int64", BigInt64Array.of(BigInt(dim)), [1]),
+  };
 }
 
 /** `work`, unless it takes longer than anybody would wait. */
@@ -91,11 +193,7 @@ export function cosine(vector: Float32Array, canary: Canary): number {
   let sum = 0;
   let square = 0;
   for (let i = 0; 2 * i < bytes.length; i++) {
-    const bits = view.getUint16(2 * i, true);
-    const exponent = (bits >> 10) & 31;
-    const fraction = (bits & 1023) / 1024;
-    const size = exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14;
-    const value = bits >> 15 ? -size : size;
+    const value = half(view.getUint16(2 * i, true));
     sum += value * vector[i]!;
     square += value * value;
   }

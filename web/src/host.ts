@@ -3,7 +3,7 @@
 import { Block } from "./block.ts";
 import { InsituError } from "./errors.ts";
 import { isStored, load, type Bytes, type FileRef } from "./files.ts";
-import type { Engine } from "./ort.ts";
+import type { Engine } from "./engine.ts";
 import type { Codes, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
 import type { Tokenizer } from "./tokenizer.ts";

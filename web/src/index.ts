@@ -22,6 +22,11 @@ export interface OpenOptions {
    */
   device?: "wasm" | "webgpu";
   /**
+   * What runs the model on WASM: insitu's own encoder, for the graphs that it knows, or `onnxruntime` (onnxruntime-web). Default:
+   * `insitu`, and onnxruntime-web for all other graphs; `stats().device` says which and why.
+   */
+  engine?: "insitu" | "onnxruntime";
+  /**
    * Token rows: `all` loads them before `open()` is done, `stream` as texts need them. Default: `all` for a small model, or
    * without an index; else `stream`, which tells the host of the model something about the questions (docs/offline.md).
    */
@@ -81,6 +86,10 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
   if (options.device !== undefined) args.device = options.device;
   if (!["wasm", "webgpu", undefined].includes(args.device)) {
     throw new InsituError("invalid-argument", `device: '${args.device}'. Choose 'wasm' or 'webgpu'.`);
+  }
+  if (options.engine !== undefined) args.engine = options.engine;
+  if (!["insitu", "onnxruntime", undefined].includes(args.engine)) {
+    throw new InsituError("invalid-argument", `engine: '${args.engine}'. Choose 'insitu' or 'onnxruntime'.`);
   }
   if (options.rows !== undefined) args.rows = options.rows;
   if (!["all", "stream", undefined].includes(args.rows)) {

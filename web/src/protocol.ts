@@ -21,6 +21,8 @@ export interface OpenArgs {
   clock: { origin: number; opened: number };
   /** Where the model runs, if it gives right answers there. */
   device?: "wasm" | "webgpu";
+  /** What runs it. */
+  engine?: "insitu" | "onnxruntime";
   /** Whether token rows are all loaded, or as texts need them. */
   rows?: "all" | "stream";
 }
@@ -79,8 +81,11 @@ export interface Stats {
   snapshot: { state: "none" | "used" | "made" | "refused"; reason: string };
   /** Whether SHA-256 was checked; it cannot be outside secure contexts (https, localhost). */
   verified: boolean;
-  /** Where the model runs; `reason`: why not on the device that was asked for. */
-  device: { used: "wasm" | "webgpu"; reason: string };
+  /**
+   * Where the model runs, and what runs it: insitu's own encoder or onnxruntime-web. `reason`: why not where and by what was
+   * asked for.
+   */
+  device: { used: "wasm" | "webgpu"; engine: "insitu" | "onnxruntime"; threads: number; reason: string };
   /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */
   runs: { batches: number; took: number };
   /**

@@ -15,7 +15,9 @@ export interface Assets {
   /** The header of Pyodide's lock file; its list of packages would lead to other origins. */
   lock: Record<string, string>;
   /** Bytes of the parts as they lie, for progress. */
-  bytes: { python: number; engine: number };
+  /** A hash of the encoder's kernel. */
+  encoder: string;
+  bytes: { python: number; engine: number; encoder: number };
 }
 
 /** `insitu.bridge`, whose calls end by `call`. */

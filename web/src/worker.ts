@@ -1,10 +1,11 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
-import { openWebGpu, startEngine, type Canary } from "./device.ts";
+import { openEncoder, openWasm, openWebGpu, startEngine, type Canary, type Device } from "./device.ts";
+import { Engine, type Trust } from "./engine.ts";
 import { InsituError, plainError } from "./errors.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
-import { Engine } from "./ort.ts";
+
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
@@ -26,6 +27,7 @@ interface Manifest {
 interface Lock extends Table {
   name: string;
   variant: string;
+  family: string;
   graph: FileRef;
   tokenizer: FileRef;
   vocabulary: FileRef | null;
@@ -61,19 +63,25 @@ async function open(args: OpenArgs): Promise<void> {
   const owner = args.index ?? args.model ?? base;
   const threads = threadCount(args.threads);
   const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
-  const parts = assets.then(({ bytes }) => {
-    progress.expect("python", bytes.python);
-    progress.expect("engine", bytes.engine);
-  });
+  const parts = assets.then(({ bytes }) => progress.expect("python", bytes.python));
   const python = startPython(base, assets, Store.open("insitu-python"), (step) => progress.mark(step)).then(
     (started) => {
       progress.complete("python");
       return started;
     },
   );
-  const startWasm = () => progress.step("engine", startEngine(base, threads)).then(() => progress.complete("engine"));
+  const loadEngine = async <T>(bytes: keyof Assets["bytes"], work: Promise<T>): Promise<T> => {
+    progress.expect("engine", (await assets).bytes[bytes]);
+    const engine = await progress.step("engine", work);
+    progress.complete("engine");
+    return engine;
+  };
+  let ort: Promise<void> | undefined;
+  const startOrt = (): Promise<void> => (ort ??= loadEngine("engine", startEngine(base, threads)));
   const gpu = args.device === "webgpu";
-  const engine = gpu ? undefined : startWasm();
+  const own = !gpu && args.engine !== "onnxruntime";
+  const kernel = own ? loadEngine("encoder", compile(new URL("encoder.wasm", base).href)) : undefined;
+  kernel?.catch(() => undefined); // whoever opens the encoder is told
   const scanner = Scanner.open(base);
   const opening = Store.open("insitu-files");
 
@@ -105,6 +113,7 @@ async function open(args: OpenArgs): Promise<void> {
     const lockBytes = await fetchBytes(lockUrl, { cache: "no-cache" });
     const lock = JSON.parse(new TextDecoder().decode(lockBytes)) as Lock;
     void store.claim(owner, hashes([...modelFiles(lock), ...refs(manifest)]));
+    if (!gpu && !(own && isKnown(lock))) startOrt().catch(() => undefined); // whoever opens the model is told
     const model = (ref: FileRef): Promise<Bytes> => {
       progress.expect("model", ref.bytes);
       const onBytes = (count: number): void => progress.add("model", count);
@@ -134,24 +143,27 @@ async function open(args: OpenArgs): Promise<void> {
     const loadedFiles = await all({ graph, rows, tokenizer });
     return { manifest, manifestBytes, store, coming, lockBytes, lock, again, ...loadedFiles };
   })();
-  const session = progress.step("model", files).then(({ graph, rows, lock, again }) => {
-    const other = gpu ? (graph: Bytes) => openWebGpu(base, graph, threads) : undefined;
-    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], other, again };
-    return progress.step("session", Engine.open({ ...options, startWasm: () => engine ?? startWasm() }));
+  const session = progress.step("model", files).then(({ graph, rows, lock, again, store }) => {
+    const last = (graph: Bytes): Promise<Device> => startOrt().then(() => openWasm(graph, threads));
+    let first: ((graph: Bytes) => Promise<Device>) | undefined;
+    if (gpu) first = (graph) => openWebGpu(base, graph, threads);
+    else if (kernel && isKnown(lock)) first = (graph) => openEncoder(base, kernel, graph, threads);
+    const trusted = gpu ? undefined : trust(store, lock, assets);
+    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], first, last, trusted, again };
+    return progress.step("session", Engine.open(options));
   });
 
-  const [{ bridge: bridgeModule, snapshot }, loaded, model, kernel] = await Promise.all([
+  const [{ bridge: bridgeModule, snapshot }, loaded, model, scan] = await Promise.all([
     python,
     files,
     session,
     scanner,
     parts,
-    engine,
   ]);
   const host = new Host(
     loaded.tokenizer,
     model,
-    kernel,
+    scan,
     loaded.store,
     loaded.lock.full_dim,
     args.index ?? base,
@@ -169,9 +181,9 @@ async function open(args: OpenArgs): Promise<void> {
     bridge,
     settled: false,
     stats: () => ({
-      threads,
+      threads: model.device.threads,
       isolated: crossOriginIsolated,
-      kernel: kernel.name,
+      kernel: scan.name,
       model: `${lock.name}-${lock.variant}`,
       dim: lock.full_dim,
       title: manifest?.title ?? "",
@@ -218,6 +230,24 @@ async function finish(
   await store.sweep(owner);
   await snapshot.save();
   opened!.settled = true;
+}
+
+/** Whether the encoder is likely to know the graph, so that onnxruntime need not be loaded beside it. */
+function isKnown({ family, variant }: Lock): boolean {
+  return ["bert", "gemma"].includes(family) && ["int8", "q8", "q4"].includes(variant);
+}
+
+/** Remembers with the graph's file that this kernel gave the golden vectors in this browser. */
+function trust(store: Store, { graph }: Lock, assets: Promise<Assets>): Trust {
+  const key = assets.then(({ encoder }) => `${graph.sha256}/${encoder}/${encodeURIComponent(navigator.userAgent)}`);
+  return {
+    known: async () => store.has(await key),
+    keep: () => void key.then((name) => store.put(name, new Uint8Array())),
+  };
+}
+
+async function compile(url: string): Promise<WebAssembly.Module> {
+  return WebAssembly.compileStreaming(fetch(url));
 }
 
 function modelFiles(lock: Lock): FileRef[] {

@@ -100,4 +100,5 @@ def build(
         x = add_norm(down, x, bias, norm(f"{dense}.LayerNorm", f"{name}.down.norm"))
     pooled = head.pool(graph, x, head.token_mask(graph, count), pooling)
     head.finish(graph, pooled, rotation, size)
-    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out")
+    encoder = {"family": "bert", "layers": layers, "heads": heads, "epsilon": epsilon, "pooling": pooling}
+    return graph.build("insitu-bert", "token rows in, unit vector and int8 codes out", encoder)

@@ -155,7 +155,17 @@ def build(
         following = f"layers.{layer + 1}.input_layernorm" if layer + 1 < len(kinds) else "norm"
         x, hidden = add_norm(down, hidden, gain(following, f"layer.{layer + 1}.norm"))
     head.finish(graph, head.mean_pool(graph, x, mask), dense, size if dense is None else len(dense))
-    return graph.build("insitu-gemma", "token rows in, unit vector and int8 codes out")
+    bases = rope_bases(config)
+    encoder = {
+        "family": "gemma",
+        "layers": len(kinds),
+        "heads": heads,
+        "epsilon": epsilon,
+        # For each layer: how many tokens to each side are seen (0: all), and the base of the rotary angles.
+        "reach": [reach if kind == "sliding_attention" else 0 for kind in kinds],
+        "bases": [bases[kind] for kind in kinds],
+    }
+    return graph.build("insitu-gemma", "token rows in, unit vector and int8 codes out", encoder)
 
 
 def _unseen(graph: Graph, mask: str, count: str, reach: int) -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 MICROSOFT = "com.microsoft"
 OPSET = 17
 IR_VERSION = 9
+# See DESIGN.md, "The encoder of the page".
+ENCODER = "insitu.encoder"
 
 Array = NDArray[Any]
 
@@ -86,10 +89,14 @@ class Graph:
     def ints(self, *values: int) -> str:
         return self.constant(np.array(values, np.int64))
 
-    def build(self, name: str, doc: str) -> onnx.ModelProto:
+    def build(self, name: str, doc: str, encoder: Mapping[str, Any]) -> onnx.ModelProto:
+        """The model. `encoder` says in a few numbers what the nodes are, for the page's own encoder, which reads weights by
+        their names: the metadata `ENCODER`, as JSON."""
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")
+        helper.set_model_props(model, {ENCODER: json.dumps(encoder)})
+        return model
 
 
 __all__ = ["MICROSOFT", "Graph", "TensorProto"]

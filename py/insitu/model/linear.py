@@ -63,7 +63,8 @@ def _product(
         step,
         graph.weight(scales, f"{name}.scale"),
         zero,
-        graph.constant(np.array(0, np.int8)),
+        # Of its own for each product: onnxruntime moves it with the weights where it must make them uint8 (native.py).
+        graph.weight(np.array(0, np.int8), f"{name}.zero"),
         domain=MICROSOFT,
     )
     return graph.add("Mul", product, largest), codes.astype(np.float32) * scales

@@ -107,10 +107,10 @@ class NativeRuntime:
         options.log_severity_level = 3
         # Threads that wait for each other in a busy loop cost a third more CPU, and on a busy machine time too.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # CPUs with AVX2 and without VNNI would add products of uint8 and int8 in pairs that saturate at 16 bits.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
-            session = onnxruntime.InferenceSession(
-                str(model_dir / lock.graph.file), options, providers=["CPUExecutionProvider"]
-            )
+            session = _session(onnxruntime, model_dir / lock.graph.file, options)
             tokenizer = Tokenizer.from_file(str(model_dir / lock.tokenizer.file))
         except Exception as error:  # both libraries raise their own kinds for a bad file
             raise ModelCorrupt(f"{model_dir} cannot be opened: {error}") from error
@@ -189,6 +189,15 @@ class NativeRuntime:
         assert isinstance(query, NativeBlock) and isinstance(codes, NativeCodes)
         wanted, scale = (query.full_array, query.full_scales) if full else (query.code_array, query.scales)
         return scan_codes(wanted[0], scale[0], codes, k, among)
+
+
+def _session(onnxruntime: Any, graph: Path, options: Any) -> Any:
+    try:
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        # Graphs of the first release, whose products share a zero point, cannot be opened so.
+        options.add_session_config_entry("session.x64quantprecision", "0")
+        return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def scan_codes(

@@ -1,0 +1,154 @@
+"""The page's own encoder: the answers of onnxruntime over the same graph, and onnxruntime where it cannot be used."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from playwright.sync_api import Browser, Page
+
+from insitu.embedder import Embedder
+from insitu.model import cache
+from insitu.model.export import export
+from insitu.model.exported import read_lock
+from insitu.runtime.native import NativeRuntime
+from make_checkpoint import make
+from page.conftest import OPEN, Serve, wait
+from page.folder import Served
+from page.texts import SCRIPTS
+
+# Of many lengths: rows of a tile that is not full, panels of keys that are not, more than one run of rows.
+TEXTS = [*SCRIPTS, "", "a", *("word " * count for count in (1, 2, 3, 7, 30, 63, 150)), "many words " * 300]
+EMBED = "async (texts) => (await insitu.embed(texts, { task: 'none' })).map((vector) => [...vector])"
+
+
+def opened_with(page: Page, served: Served, **options: Any) -> dict[str, Any]:
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, options)
+    found: dict[str, Any] = page.evaluate("insitu.stats()")["device"]
+    return found
+
+
+def cosines(one: Any, other: Any) -> Any:
+    return (np.array(one) * np.array(other)).sum(1)
+
+
+def native(runtime: NativeRuntime, texts: list[str]) -> Any:
+    found = wait(Embedder(runtime, runtime.lock).embed(texts, task="none")).block
+    return np.frombuffer(found.vectors(), np.float32).reshape(found.count, found.dim)
+
+
+def test_it_gives_the_vectors_of_onnxruntime_web(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    assert opened_with(page, served) == {"used": "wasm", "engine": "insitu", "threads": 1, "reason": ""}
+    assert not any("/ort/" in path for path in served.asked), "onnxruntime-web is not loaded beside it"
+    ours = page.evaluate(EMBED, TEXTS)
+    assert opened_with(page, served, engine="onnxruntime")["engine"] == "onnxruntime"
+    found = cosines(ours, page.evaluate(EMBED, TEXTS))
+    # The same codes and exact sums; a float that differs in its last bit moves a code here and there.
+    assert found.mean() >= 0.9997 and found.min() >= 0.999, found
+
+
+def test_threads_and_neighbours_change_no_bit(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    assert opened_with(page, served, threads=1)["threads"] == 1
+    alone = [page.evaluate(EMBED, [text])[0] for text in TEXTS]
+    assert page.evaluate(EMBED, TEXTS) == alone
+    assert opened_with(page, served, threads=2)["threads"] == 2
+    assert page.evaluate(EMBED, TEXTS) == alone
+
+
+@pytest.fixture(scope="module")
+def gemmas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("gemmas")
+    checkpoint = make(folder / "checkpoint")
+    return {
+        variant: export(str(checkpoint), variant, out=folder / variant) for variant in ("int8", "q8", "q4", "fp32")
+    }
+
+
+@pytest.fixture
+def serve_gemma(serve_site: Serve, site: Path, gemmas: dict[str, Path]) -> Iterator[Any]:
+    """serve_gemma(variant) -> Served, with the model at /gemma."""
+
+    def serve(variant: str) -> Served:
+        files = {f"/gemma/{path.name}": path.read_bytes() for path in gemmas[variant].iterdir()}
+        return serve_site(instead=files)
+
+    yield serve
+
+
+# Activations of q8 and q4 have 16 bits here, nothing at all is rounded natively. int8 rounds both to 8 bits, and not always alike.
+@pytest.mark.parametrize(("variant", "least"), [("int8", 0.999), ("q8", 0.999999), ("q4", 0.999999)])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_gemma_gives_the_vectors_of_native_onnxruntime(
+    page: Page, serve_gemma: Any, gemmas: dict[str, Path], variant: str, least: float, threads: int
+) -> None:
+    device = opened_with(page, serve_gemma(variant), model="/gemma/model.lock.json", threads=threads)
+    assert device == {"used": "wasm", "engine": "insitu", "threads": threads, "reason": ""}
+    runtime = NativeRuntime.open(gemmas[variant], threads=1)
+    found = cosines(page.evaluate(EMBED, TEXTS), native(runtime, TEXTS))
+    assert found.min() >= least, found
+
+
+@pytest.fixture
+def faulty(browser: Browser) -> Iterator[Page]:
+    """A page that may write to its console: a file that is missing does."""
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+def test_without_its_kernel_onnxruntime_runs_the_model(faulty: Page, serve_site: Serve) -> None:
+    device = opened_with(faulty, serve_site(missing={"/insitu/encoder.wasm"}))
+    assert device["engine"] == "onnxruntime" and device["reason"]
+    assert faulty.evaluate(EMBED, ["cats"])
+
+
+def test_without_its_helpers_it_runs_on_one_thread(faulty: Page, serve_site: Serve) -> None:
+    device = opened_with(faulty, serve_site(missing={"/insitu/encoder_thread.js"}), threads=2)
+    assert device == {"used": "wasm", "engine": "insitu", "threads": 1, "reason": ""}
+    assert faulty.evaluate(EMBED, ["cats"])
+
+
+def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_site: Serve, web_dist: Path) -> None:
+    kernel = (web_dist / "encoder.wasm").read_bytes()
+    right, wrong = (struct.pack("<f", value) for value in (-1.5957691216, 15.957691216))
+    assert right in kernel  # of GELU
+    served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
+    device = opened_with(page, served)
+    assert device["engine"] == "onnxruntime" and "golden" in device["reason"]
+
+
+def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    runs = []
+    for _ in range(2):
+        opened_with(page, served)
+        page.evaluate("async () => { while (!(await insitu.stats()).settled) await new Promise((r) => setTimeout(r, 50)); }")
+        keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
+        runs.append([key for key in keys if "HeadlessChrome" in key])
+    assert len(runs[0]) == 1 and runs[0] == runs[1]
+
+
+def test_a_graph_that_does_not_say_what_it_is_runs_on_onnxruntime(
+    page: Page, serve_site: Serve, site: Path, model_url: str, tmp_path: Path
+) -> None:
+    folder = (site / model_url.lstrip("/")).parent
+    lock = read_lock(folder)
+    model = onnx.load(str(folder / lock.graph.file))
+    del model.metadata_props[:]
+    path = tmp_path / lock.graph.file
+    path.write_bytes(model.SerializeToString())
+    changed = replace(lock, graph=cache.file_ref(path))
+    graph_url = model_url.replace("model.lock.json", lock.graph.file)
+    served = serve_site(instead={model_url: changed.to_json().encode(), graph_url: path.read_bytes()})
+    device = opened_with(page, served, model=model_url)
+    assert device["engine"] == "onnxruntime" and "does not say" in device["reason"]
+    assert page.evaluate(EMBED, ["cats"])

@@ -1,0 +1,299 @@
+// Matrix products of integers: rows of activations (int16) with panels of weights (int8, or blocks of 8 or 4 bits).
+//
+// `i32x4.dot_i16x8_s` multiplies pairs: a lane of a tile is one column, and takes two channels at a time. So a panel holds,
+// for each pair of channels, its eight columns with two weights each, and a row its channels as they come. A tile is four
+// rows by eight columns: eight sums, two vectors of weights and one of activations fit the sixteen registers of x86.
+// Each thread has its own panels. Rows are taken in runs that stay in the cache while panels pass by.
+
+import { BLOCK, PANEL, Then } from "../ops";
+import { gelu4, half4 } from "./lanes";
+
+/** Rows of a run: 64 rows of 3,072 channels are 0.4 MB. */
+const RUN = 64;
+
+// @ts-ignore: decorator
+@inline
+function add(sum: v128, a: v128, b: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(a, b));
+}
+
+// What the sums of a tile become, set by `product` for `put`.
+let then: i32 = 0;
+let out: usize = 0;
+let outStride: usize = 0;
+let other: usize = 0;
+
+/** Store the eight columns from `n` on of one row: `low` and `high` are four sums each, bias included. */
+// @ts-ignore: decorator
+@inline
+function put(row: i32, n: i32, low: v128, high: v128): void {
+  if (then == Then.gatedGelu) {
+    v128.store(out + <usize>row * outStride + (<usize>n << 1), f32x4.mul(gelu4(low), high));
+    return;
+  }
+  const at = <usize>row * outStride + (<usize>n << 2);
+  if (then == Then.gelu) {
+    low = gelu4(low);
+    high = gelu4(high);
+  } else if (then == Then.add) {
+    low = f32x4.add(low, v128.load(other + at));
+    high = f32x4.add(high, v128.load(other + at, 16));
+  }
+  v128.store(out + at, low);
+  v128.store(out + at, high, 16);
+}
+
+// @ts-ignore: decorator
+@inline
+function scaled(sum: v128, scale: v128, weights: v128, bias: v128): v128 {
+  return f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(sum), f32x4.mul(scale, weights)), bias);
+}
+
+/**
+ * rows x K activations times K x N weights, with a scale for each row and each column.
+ *
+ * `a`: int16 rows x K with `aScales` (float32); `w`: panels of int8, [N / 8][K / 2][8][2], with `wScales` (float32, N); `bias`:
+ * float32 (N) or 0. K is a multiple of 4 and N of 8. See `Then` for what is stored at `to`, `stride` bytes a row.
+ */
+export function product(
+  a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, to: usize, stride: usize, rows: i32, K: i32, N: i32,
+  next: i32, residual: usize, thread: i32, threads: i32,
+): void {
+  then = next;
+  out = to;
+  outStride = stride;
+  other = residual;
+  const panels = N / PANEL;
+  const first = (panels * thread) / threads;
+  const last = (panels * (thread + 1)) / threads;
+  for (let run = 0; run < rows; run += RUN) {
+    const stop = min(rows, run + RUN);
+    for (let panel = first; panel < last; panel++) {
+      const n = panel * PANEL;
+      const from = w + <usize>n * <usize>K;
+      let row = run;
+      for (; row + 4 <= stop; row += 4) tile4(a, aScales, from, wScales, bias, row, n, K);
+      for (; row < stop; row++) tile1(a, aScales, from, wScales, bias, row, n, K);
+    }
+  }
+}
+
+function tile4(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, row: i32, n: i32, K: i32): void {
+  const length = <usize>K << 1;
+  let a0 = a + <usize>row * length;
+  let a1 = a0 + length;
+  let a2 = a1 + length;
+  let a3 = a2 + length;
+  let s00 = i32x4.splat(0);
+  let s01 = s00;
+  let s10 = s00;
+  let s11 = s00;
+  let s20 = s00;
+  let s21 = s00;
+  let s30 = s00;
+  let s31 = s00;
+  const end = w + <usize>K * PANEL;
+  while (w < end) {
+    let low = v128.load_ext<i8>(w);
+    let high = v128.load_ext<i8>(w, 8);
+    let x = v128.load_splat<i32>(a0);
+    s00 = add(s00, x, low);
+    s01 = add(s01, x, high);
+    x = v128.load_splat<i32>(a1);
+    s10 = add(s10, x, low);
+    s11 = add(s11, x, high);
+    x = v128.load_splat<i32>(a2);
+    s20 = add(s20, x, low);
+    s21 = add(s21, x, high);
+    x = v128.load_splat<i32>(a3);
+    s30 = add(s30, x, low);
+    s31 = add(s31, x, high);
+    low = v128.load_ext<i8>(w, 16);
+    high = v128.load_ext<i8>(w, 24);
+    x = v128.load_splat<i32>(a0, 4);
+    s00 = add(s00, x, low);
+    s01 = add(s01, x, high);
+    x = v128.load_splat<i32>(a1, 4);
+    s10 = add(s10, x, low);
+    s11 = add(s11, x, high);
+    x = v128.load_splat<i32>(a2, 4);
+    s20 = add(s20, x, low);
+    s21 = add(s21, x, high);
+    x = v128.load_splat<i32>(a3, 4);
+    s30 = add(s30, x, low);
+    s31 = add(s31, x, high);
+    w += 32;
+    a0 += 8;
+    a1 += 8;
+    a2 += 8;
+    a3 += 8;
+  }
+  const zero = f32x4.splat(0);
+  const biasLow = bias ? v128.load(bias + (<usize>n << 2)) : zero;
+  const biasHigh = bias ? v128.load(bias + (<usize>n << 2), 16) : zero;
+  const low = v128.load(wScales + (<usize>n << 2));
+  const high = v128.load(wScales + (<usize>n << 2), 16);
+  const scales = aScales + (<usize>row << 2);
+  let scale = v128.load_splat<f32>(scales);
+  put(row, n, scaled(s00, scale, low, biasLow), scaled(s01, scale, high, biasHigh));
+  scale = v128.load_splat<f32>(scales, 4);
+  put(row + 1, n, scaled(s10, scale, low, biasLow), scaled(s11, scale, high, biasHigh));
+  scale = v128.load_splat<f32>(scales, 8);
+  put(row + 2, n, scaled(s20, scale, low, biasLow), scaled(s21, scale, high, biasHigh));
+  scale = v128.load_splat<f32>(scales, 12);
+  put(row + 3, n, scaled(s30, scale, low, biasLow), scaled(s31, scale, high, biasHigh));
+}
+
+function tile1(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, row: i32, n: i32, K: i32): void {
+  let x0 = a + ((<usize>row * <usize>K) << 1);
+  let s0 = i32x4.splat(0);
+  let s1 = s0;
+  const end = w + <usize>K * PANEL;
+  while (w < end) {
+    const x = v128.load_splat<i32>(x0);
+    s0 = add(s0, x, v128.load_ext<i8>(w));
+    s1 = add(s1, x, v128.load_ext<i8>(w, 8));
+    w += 16;
+    x0 += 4;
+  }
+  const zero = f32x4.splat(0);
+  const at = <usize>n << 2;
+  const scale = v128.load_splat<f32>(aScales + (<usize>row << 2));
+  const low = scaled(s0, scale, v128.load(wScales + at), bias ? v128.load(bias + at) : zero);
+  const high = scaled(s1, scale, v128.load(wScales + at, 16), bias ? v128.load(bias + at, 16) : zero);
+  put(row, n, low, high);
+}
+
+/**
+ * As `product`, with weights in blocks of 32 along K, `bits` (8 or 4) each and a float16 scale for each block.
+ *
+ * `w`: panels [N / 8][K / 32] of: the weights of a block, then its eight scales. In 8 bits [16][8][2] int8. In 4 bits the same
+ * order of codes 0 to 15 (weight + 8), sixteen pairs two by two: a byte has one of the first pair below one of the second.
+ * K is a multiple of 32. Activations may use all of int16: a sum of 32 products stays inside int32.
+ */
+export function productBlocks(
+  a: usize, aScales: usize, w: usize, bits: i32, to: usize, stride: usize, rows: i32, K: i32, N: i32, next: i32,
+  residual: usize, thread: i32, threads: i32,
+): void {
+  then = next;
+  out = to;
+  outStride = stride;
+  other = residual;
+  const panels = N / PANEL;
+  const first = (panels * thread) / threads;
+  const last = (panels * (thread + 1)) / threads;
+  const panelBytes = <usize>(K / BLOCK) * <usize>(bits == 8 ? 272 : 144);
+  for (let run = 0; run < rows; run += RUN) {
+    const stop = min(rows, run + RUN);
+    for (let panel = first; panel < last; panel++) {
+      const from = w + <usize>panel * panelBytes;
+      for (let row = run; row < stop; row += 4) {
+        if (bits == 8) blocks<i8>(a, aScales, from, row, stop, panel * PANEL, K);
+        else blocks<u8>(a, aScales, from, row, stop, panel * PANEL, K);
+      }
+    }
+  }
+}
+
+/** A tile of up to four rows; `T` tells weights of 8 bits (i8) from those of 4 (u8). */
+function blocks<T>(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i32, K: i32): void {
+  const length = <usize>K << 1;
+  // Rows that are not there are the last one once more, and are not stored.
+  const count = min(4, stop - row);
+  let a0 = a + <usize>row * length;
+  let a1 = count > 1 ? a0 + length : a0;
+  let a2 = count > 2 ? a1 + length : a1;
+  let a3 = count > 3 ? a2 + length : a2;
+  let f00 = f32x4.splat(0);
+  let f01 = f00;
+  let f10 = f00;
+  let f11 = f00;
+  let f20 = f00;
+  let f21 = f00;
+  let f30 = f00;
+  let f31 = f00;
+  for (let block = 0; block < K; block += BLOCK) {
+    let s00 = i32x4.splat(0);
+    let s01 = s00;
+    let s10 = s00;
+    let s11 = s00;
+    let s20 = s00;
+    let s21 = s00;
+    let s30 = s00;
+    let s31 = s00;
+    const end = a0 + 2 * BLOCK;
+    while (a0 < end) {
+      let low: v128, high: v128, nextLow: v128, nextHigh: v128;
+      if (sizeof<T>() == 1 && isSigned<T>()) {
+        low = v128.load_ext<i8>(w);
+        high = v128.load_ext<i8>(w, 8);
+        nextLow = v128.load_ext<i8>(w, 16);
+        nextHigh = v128.load_ext<i8>(w, 24);
+        w += 32;
+      } else {
+        const codes = v128.load(w);
+        const one = i8x16.sub(v128.and(codes, i8x16.splat(15)), i8x16.splat(8));
+        const two = i8x16.sub(i8x16.shr_u(codes, 4), i8x16.splat(8));
+        low = i16x8.extend_low_i8x16_s(one);
+        high = i16x8.extend_high_i8x16_s(one);
+        nextLow = i16x8.extend_low_i8x16_s(two);
+        nextHigh = i16x8.extend_high_i8x16_s(two);
+        w += 16;
+      }
+      let x = v128.load_splat<i32>(a0);
+      s00 = add(s00, x, low);
+      s01 = add(s01, x, high);
+      x = v128.load_splat<i32>(a1);
+      s10 = add(s10, x, low);
+      s11 = add(s11, x, high);
+      x = v128.load_splat<i32>(a2);
+      s20 = add(s20, x, low);
+      s21 = add(s21, x, high);
+      x = v128.load_splat<i32>(a3);
+      s30 = add(s30, x, low);
+      s31 = add(s31, x, high);
+      x = v128.load_splat<i32>(a0, 4);
+      s00 = add(s00, x, nextLow);
+      s01 = add(s01, x, nextHigh);
+      x = v128.load_splat<i32>(a1, 4);
+      s10 = add(s10, x, nextLow);
+      s11 = add(s11, x, nextHigh);
+      x = v128.load_splat<i32>(a2, 4);
+      s20 = add(s20, x, nextLow);
+      s21 = add(s21, x, nextHigh);
+      x = v128.load_splat<i32>(a3, 4);
+      s30 = add(s30, x, nextLow);
+      s31 = add(s31, x, nextHigh);
+      a0 += 8;
+      a1 += 8;
+      a2 += 8;
+      a3 += 8;
+    }
+    const low = half4(w);
+    const high = half4(w + 8);
+    w += 16;
+    f00 = f32x4.add(f00, f32x4.mul(f32x4.convert_i32x4_s(s00), low));
+    f01 = f32x4.add(f01, f32x4.mul(f32x4.convert_i32x4_s(s01), high));
+    f10 = f32x4.add(f10, f32x4.mul(f32x4.convert_i32x4_s(s10), low));
+    f11 = f32x4.add(f11, f32x4.mul(f32x4.convert_i32x4_s(s11), high));
+    f20 = f32x4.add(f20, f32x4.mul(f32x4.convert_i32x4_s(s20), low));
+    f21 = f32x4.add(f21, f32x4.mul(f32x4.convert_i32x4_s(s21), high));
+    f30 = f32x4.add(f30, f32x4.mul(f32x4.convert_i32x4_s(s30), low));
+    f31 = f32x4.add(f31, f32x4.mul(f32x4.convert_i32x4_s(s31), high));
+  }
+  const scales = aScales + (<usize>row << 2);
+  let scale = v128.load_splat<f32>(scales);
+  put(row, n, f32x4.mul(f00, scale), f32x4.mul(f01, scale));
+  if (count > 1) {
+    scale = v128.load_splat<f32>(scales, 4);
+    put(row + 1, n, f32x4.mul(f10, scale), f32x4.mul(f11, scale));
+  }
+  if (count > 2) {
+    scale = v128.load_splat<f32>(scales, 8);
+    put(row + 2, n, f32x4.mul(f20, scale), f32x4.mul(f21, scale));
+  }
+  if (count > 3) {
+    scale = v128.load_splat<f32>(scales, 12);
+    put(row + 3, n, f32x4.mul(f30, scale), f32x4.mul(f31, scale));
+  }
+}

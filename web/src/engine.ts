@@ -1,0 +1,165 @@
+// The model: batches of token rows through a device, one after another; which device that is.
+
+import type { Block } from "./block.ts";
+import {
+  cosine,
+  within,
+  type Canary,
+  type Device,
+  type DeviceName,
+  type EngineName,
+  type Inputs,
+  type Outputs,
+} from "./device.ts";
+import { InsituError } from "./errors.ts";
+import type { Bytes } from "./files.ts";
+import type { Rows } from "./rows.ts";
+
+/** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
+const CANARY = 0.9;
+
+export interface EngineOptions {
+  /** The ONNX file. */
+  graph: Bytes;
+  rows: Rows;
+  /** Components of a token row, and of the largest vector. */
+  dim: number;
+  canaries: Canary[];
+  /** Opens the device that is tried first; undefined where that is onnxruntime's. */
+  first?: ((graph: Bytes) => Promise<Device>) | undefined;
+  /** Whether the canaries came out right on the first device before, on this graph and in this browser. */
+  trusted?: Trust | undefined;
+  /** Opens onnxruntime-web's WASM device. */
+  last(graph: Bytes): Promise<Device>;
+  /** The graph once more: for WASM, when the other device fails later. */
+  again(): Promise<Bytes>;
+}
+
+/** Remembers from visit to visit that canaries came out right. */
+export interface Trust {
+  known(): Promise<boolean>;
+  keep(): void;
+}
+
+export class Engine {
+  #device: Device;
+  #options: EngineOptions;
+  #rows: Rows;
+  // Inputs of the largest batch so far, used again for each.
+  #input = new Uint8Array(0);
+  #inputScales = new Float32Array(0);
+  /** Batches so far, and the milliseconds that the model ran. */
+  readonly runs = { batches: 0, took: 0 };
+  #turn: Promise<unknown> = Promise.resolve();
+
+  /** Where batches run and what runs them, and why not where it was tried first. */
+  readonly device: { used: DeviceName; engine: EngineName; threads: number; reason: string };
+
+  private constructor(device: Device, options: EngineOptions, reason: string) {
+    this.#device = device;
+    this.#options = options;
+    this.#rows = options.rows;
+    const { name, engine, threads } = device;
+    this.device = { used: name, engine, threads, reason };
+  }
+
+  /** Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`. */
+  static async open(options: EngineOptions): Promise<Engine> {
+    if (!options.first) return new Engine(await options.last(options.graph), options, "");
+    let device: Device | undefined;
+    try {
+      device = await options.first(options.graph);
+      const engine = new Engine(device, options, "");
+      if (!(await options.trusted?.known())) {
+        await engine.#sing();
+        options.trusted?.keep();
+      }
+      return engine;
+    } catch (error) {
+      device?.close();
+      return new Engine(await options.last(await options.again()), options, message(error));
+    }
+  }
+
+  /** Throws unless the device gives the golden vectors. */
+  async #sing(): Promise<void> {
+    const { canaries, dim } = this.#options;
+    // The encoder's tests hold it to the graph; a driver for a GPU that nobody here has seen must show that it is right.
+    if (!canaries.length && this.#device.name === "webgpu") {
+      throw new Error("the model names no golden vectors to try the device with");
+    }
+    for (const canary of canaries) {
+      const ids = Int32Array.from(canary.ids);
+      const parts = await this.#rows.load(ids);
+      const found = cosine((await this.#ask(this.#gather(ids, Int32Array.of(ids.length), dim, parts))).vectors, canary);
+      if (!(found >= CANARY)) throw new Error(`a golden text has a cosine of ${found.toFixed(3)} there`);
+    }
+  }
+
+  /**
+   * Embed one batch: text i owns the next `lengths[i]` of `ids` and is written to row `positions[i]` of `block`.
+   * Batches run one after another. Codes: `not-a-number`, and those of `Rows.load`.
+   */
+  async forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
+    // Outside the queue: a batch whose rows are slow to come holds up no other.
+    const parts = await this.#rows.load(ids);
+    const run = this.#turn.then(() => this.#run(this.#gather(ids, lengths, block.dim, parts), block, positions));
+    this.#turn = run.catch(() => undefined);
+    return run;
+  }
+
+  async #run(inputs: Inputs, block: Block, positions: Int32Array): Promise<void> {
+    const start = performance.now();
+    let outputs: Outputs;
+    try {
+      outputs = await this.#ask(inputs);
+    } catch (error) {
+      if (!this.#options.first || this.#device.last) throw error;
+      // The batch is finished on onnxruntime's WASM, and all later ones are run there.
+      this.#device.close();
+      this.#device = await this.#options.last(await this.#options.again());
+      const { name, engine, threads } = this.#device;
+      Object.assign(this.device, { used: name, engine, threads, reason: message(error) });
+      outputs = await this.#ask(inputs);
+    }
+    this.runs.batches++;
+    this.runs.took += performance.now() - start;
+    block.write(positions, outputs);
+  }
+
+  async #ask(inputs: Inputs): Promise<Outputs> {
+    const { name, lost } = this.#device;
+    const running = this.#device.run(inputs);
+    const outputs = await (name === "wasm" ? running : within(Promise.race([running, lost])));
+    for (const value of outputs.vectors) {
+      if (Number.isFinite(value)) continue;
+      throw new InsituError(
+        "not-a-number",
+        `The model gave values that are no numbers on ${name}. Its file may be damaged: export it again.`,
+      );
+    }
+    return outputs;
+  }
+
+  #gather(ids: Int32Array, lengths: Int32Array, dim: number, parts: ReadonlyMap<number, Bytes>): Inputs {
+    const size = this.#options.dim;
+    const { perPart, record } = this.#rows;
+    if (this.#inputScales.length < ids.length) {
+      this.#input = new Uint8Array(ids.length * size);
+      this.#inputScales = new Float32Array(ids.length);
+    }
+    const rows = this.#input.subarray(0, ids.length * size);
+    const scales = this.#inputScales.subarray(0, ids.length);
+    ids.forEach((id, cell) => {
+      const part = parts.get(Math.floor(id / perPart))!;
+      const at = (id % perPart) * record;
+      rows.set(part.subarray(at, at + size), cell * size);
+      scales[cell] = new DataView(part.buffer, part.byteOffset + at + size).getFloat32(0, true);
+    });
+    return { lengths, rows, scales, size, dim };
+  }
+}
+
+function message(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
