@@ -68,9 +68,7 @@ def test_threads_and_neighbours_change_no_bit(page: Page, serve_site: Serve) -> 
 def gemmas(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("gemmas")
     checkpoint = make(folder / "checkpoint")
-    return {
-        variant: export(str(checkpoint), variant, out=folder / variant) for variant in ("int8", "q8", "q4", "fp32")
-    }
+    return {variant: export(str(checkpoint), variant, out=folder / variant) for variant in ("int8", "q8", "q4", "fp32")}
 
 
 @pytest.fixture
@@ -131,7 +129,9 @@ def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve)
     runs = []
     for _ in range(2):
         opened_with(page, served)
-        page.evaluate("async () => { while (!(await insitu.stats()).settled) await new Promise((r) => setTimeout(r, 50)); }")
+        page.evaluate(
+            "async () => { while (!(await insitu.stats()).settled) await new Promise((r) => setTimeout(r, 50)); }"
+        )
         keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
         runs.append([key for key in keys if "HeadlessChrome" in key])
     assert len(runs[0]) == 1 and runs[0] == runs[1]

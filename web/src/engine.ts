@@ -19,8 +19,6 @@ import type { Rows } from "./rows.ts";
 const CANARY = 0.9;
 
 export interface EngineOptions {
-  /** The ONNX file. */
-  graph: Bytes;
   rows: Rows;
   /** Components of a token row, and of the largest vector. */
   dim: number;
@@ -63,12 +61,16 @@ export class Engine {
     this.device = { used: name, engine, threads, reason };
   }
 
-  /** Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`. */
-  static async open(options: EngineOptions): Promise<Engine> {
-    if (!options.first) return new Engine(await options.last(options.graph), options, "");
+  /**
+   * `graph`: the ONNX file, which is let go when it is open: a large one takes as much memory as the weights made of it.
+   *
+   * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`.
+   */
+  static async open(graph: Bytes, options: EngineOptions): Promise<Engine> {
+    if (!options.first) return new Engine(await options.last(graph), options, "");
     let device: Device | undefined;
     try {
-      device = await options.first(options.graph);
+      device = await options.first(graph);
       const engine = new Engine(device, options, "");
       if (!(await options.trusted?.known())) {
         await engine.#sing();

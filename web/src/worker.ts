@@ -1,7 +1,7 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
 import { openEncoder, openWasm, openWebGpu, startEngine, type Canary, type Device } from "./device.ts";
-import { Engine, type Trust } from "./engine.ts";
+import { Engine, type EngineOptions, type Trust } from "./engine.ts";
 import { InsituError, plainError } from "./errors.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
@@ -9,7 +9,7 @@ import { Call, Host } from "./host.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
-import { openRows, type Table } from "./rows.ts";
+import { openRows, type Rows, type Table } from "./rows.ts";
 import { Scanner } from "./scan.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
@@ -139,49 +139,36 @@ async function open(args: OpenArgs): Promise<void> {
         ? model(lock.vocabulary).then(readTokenizer)
         : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
     );
-    const again = (): Promise<Bytes> => load(lock.graph, lockUrl, "model-corrupt", store);
-    const loadedFiles = await all({ graph, rows, tokenizer });
-    return { manifest, manifestBytes, store, coming, lockBytes, lock, again, ...loadedFiles };
-  })();
-  const session = progress.step("model", files).then(({ graph, rows, lock, again, store }) => {
     const last = (graph: Bytes): Promise<Device> => startOrt().then(() => openWasm(graph, threads));
     let first: ((graph: Bytes) => Promise<Device>) | undefined;
     if (gpu) first = (graph) => openWebGpu(base, graph, threads);
     else if (kernel && isKnown(lock)) first = (graph) => openEncoder(base, kernel, graph, threads);
-    const trusted = gpu ? undefined : trust(store, lock, assets);
-    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], first, last, trusted, again };
-    return progress.step("session", Engine.open(options));
-  });
+    const engine = openEngine(progress, graph, rows, {
+      dim: lock.full_dim,
+      canaries: lock.canary ?? [],
+      first,
+      trusted: gpu ? undefined : trust(store, lock, assets),
+      last,
+      again: () => load(lock.graph, lockUrl, "model-corrupt", store),
+    });
+    return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ rows, tokenizer, engine })) };
+  })();
 
-  const [{ bridge: bridgeModule, snapshot }, loaded, model, scan] = await Promise.all([
-    python,
-    files,
-    session,
-    scanner,
-    parts,
-  ]);
-  const host = new Host(
-    loaded.tokenizer,
-    model,
-    scan,
-    loaded.store,
-    loaded.lock.full_dim,
-    args.index ?? base,
-    loaded.coming,
-  );
+  const [{ bridge: bridgeModule, snapshot }, loaded, scan] = await Promise.all([python, files, scanner, parts]);
+  const { store, lock, manifest, engine, rows } = loaded;
+  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming);
   const call = new Call<Bridge>();
   bridgeModule.start(call, host, loaded.lockBytes, loaded.manifestBytes);
   const bridge = await progress.step("index", call.done);
   bridgeModule.destroy();
 
-  const { store, lock, manifest } = loaded;
   const texts = manifest?.texts ?? [];
   for (const ref of texts) progress.expect("texts", ref.bytes);
   opened = {
     bridge,
     settled: false,
     stats: () => ({
-      threads: model.device.threads,
+      threads: engine.device.threads,
       isolated: crossOriginIsolated,
       kernel: scan.name,
       model: `${lock.name}-${lock.variant}`,
@@ -192,16 +179,27 @@ async function open(args: OpenArgs): Promise<void> {
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
       snapshot: { state: snapshot.state, reason: snapshot.reason },
       verified: canVerify,
-      device: model.device,
-      runs: model.runs,
-      rows: loaded.rows.stats,
+      device: engine.device,
+      runs: engine.runs,
+      rows: rows.stats,
       pending: progress.pending("texts"),
       settled: opened!.settled,
     }),
   };
   void finish(host, owner, texts, progress, store, snapshot).then(() =>
-    loaded.rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
+    rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
   );
+}
+
+/** A function of its own, so that nothing that lives on holds the graph: a large one is as much memory as its weights. */
+async function openEngine(
+  progress: Progress,
+  graph: Promise<Bytes>,
+  rows: Promise<Rows>,
+  options: Omit<EngineOptions, "rows">,
+): Promise<Engine> {
+  const [bytes, table] = await progress.step("model", Promise.all([graph, rows]));
+  return progress.step("session", Engine.open(bytes, { ...options, rows: table }));
 }
 
 /** What every question may hold: the prompts, and the characters of a keyboard, whose tokens are not the frequent ones. */
