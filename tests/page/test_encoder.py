@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from insitu.embedder import Embedder
 from insitu.model import cache
@@ -20,7 +20,7 @@ from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
-from page.conftest import OPEN, Serve, caught, wait
+from page.conftest import Serve, caught, opened_on, settled, wait
 from page.folder import Served
 from page.texts import SCRIPTS
 
@@ -30,10 +30,8 @@ EMBED = "async (texts) => (await insitu.embed(texts, { task: 'none' })).map((vec
 
 
 def opened_with(page: Page, served: Served, **options: Any) -> dict[str, Any]:
-    page.goto(served.address + "empty.html")
-    page.evaluate(OPEN, options)
-    found: dict[str, Any] = page.evaluate("insitu.stats()")["device"]
-    return found
+    device: dict[str, Any] = opened_on(page, served, **options)["device"]
+    return device
 
 
 def cosines(one: Any, other: Any) -> Any:
@@ -96,14 +94,6 @@ def test_gemma_gives_the_vectors_of_native_onnxruntime(
     assert found.min() >= least, found
 
 
-@pytest.fixture
-def faulty(browser: Browser) -> Iterator[Page]:
-    """A page that may write to its console: a file that is missing does."""
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
 def test_without_its_kernel_onnxruntime_runs_the_model(faulty: Page, serve_site: Serve) -> None:
     device = opened_with(faulty, serve_site(missing={"/insitu/encoder.wasm"}))
     assert device["engine"] == "onnxruntime" and device["reason"]
@@ -130,9 +120,7 @@ def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve)
     runs = []
     for _ in range(2):
         opened_with(page, served)
-        page.evaluate(
-            "async () => { while (!(await insitu.stats()).settled) await new Promise((r) => setTimeout(r, 50)); }"
-        )
+        settled(page)
         keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
         runs.append([key for key in keys if "HeadlessChrome" in key])
     assert len(runs[0]) == 1 and runs[0] == runs[1]
