@@ -1,0 +1,60 @@
+"""The calls of the page on its collections, by name: JSON in, JSON out. See web/src/collections.ts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from insitu.collection.collection import Collection
+from insitu.collection.store import Store
+from insitu.embedder import Embedder, Progress
+from insitu.errors import InvalidArgument, RuntimeUnavailable
+
+OpenStore = Callable[[str], Awaitable[Store]]
+
+
+class Calls:
+    """The collections that are open, one of each name."""
+
+    def __init__(self, embedder: Embedder, open_store: OpenStore) -> None:
+        self._embedder = embedder
+        self._open_store = open_store
+        self._open: dict[str, Collection] = {}
+        self._opening = asyncio.Lock()
+
+    async def call(self, name: str, act: str, given: str, on_progress: Progress) -> str:
+        """`act`: open, put, delete, search, stats, tidy. `given`: its arguments, a JSON object."""
+        arguments: dict[str, Any] = json.loads(given)
+        if act == "open":
+            await self._opened(name, arguments)
+            return "null"
+        collection = self._open.get(name)
+        if collection is None:
+            raise RuntimeUnavailable(f"The collection {name!r} is not open here. Open it again.")
+        result: Any = None
+        if act == "put":
+            done = await collection.put(arguments["documents"], on_progress=on_progress)
+            result = {"embedded": done.embedded, "unchanged": done.unchanged, "passages": done.passages}
+        elif act == "delete":
+            result = await collection.delete(arguments["ids"])
+        elif act == "search":
+            hits = await collection.search(arguments.get("query"), arguments["k"], where=arguments.get("where"))
+            result = [hit.as_dict() for hit in hits]
+        elif act == "stats":
+            result = await collection.stats()
+        elif act == "tidy":
+            await collection.tidy()
+        return json.dumps(result)
+
+    async def _opened(self, name: str, options: dict[str, Any]) -> None:
+        unknown = [key for key in options if key not in ("fields", "dim", "rescore")]
+        if unknown:
+            raise InvalidArgument(f"collection() has no option {unknown[0]!r}; it has fields, dim, rescore and signal.")
+        async with self._opening:
+            known = self._open.get(name)
+            if known is None:
+                self._open[name] = await Collection.open(self._embedder, await self._open_store(name), **options)
+            else:
+                await known.require(**options)
