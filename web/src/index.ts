@@ -1,11 +1,24 @@
 /** Search by meaning, in the page. `open()` is where to start. */
 
 import { Client } from "./client.ts";
+import { openCollection, type Collection, type CollectionOptions } from "./collections.ts";
 import { InsituError } from "./errors.ts";
 import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
 
 export { InsituError };
 export type { Hit, Loading, Part, Stats };
+export type {
+  Collection,
+  CollectionHit,
+  CollectionOptions,
+  CollectionStats,
+  FieldKind,
+  FieldValue,
+  NewDocument,
+  Operators,
+  PutResult,
+  Where,
+} from "./collections.ts";
 
 export interface OpenOptions {
   /** URL of the folder with the files of the build. Default: the folder of this module. */
@@ -59,6 +72,8 @@ export interface Insitu {
   embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
   /** The passages nearest to `query`, best first. */
   search(query: string, options?: SearchOptions): Promise<Hit[]>;
+  /** Open the collection `name` of this site, made if it is not there: documents kept in this browser. */
+  collection(name: string, options?: CollectionOptions): Promise<Collection>;
   stats(): Promise<Stats>;
   /** Ends the worker. Calls under way end with the code `closed`. */
   close(): void;
@@ -113,6 +128,7 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
       if (typeof query !== "string") throw new InsituError("invalid-argument", "search() takes a string.");
       return client.call("search", { query, k }, { signal });
     },
+    collection: (name, options = {}) => openCollection(client, name, options),
     stats: () => client.call("stats", undefined),
     close: () => client.close(),
   };

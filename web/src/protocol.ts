@@ -102,11 +102,19 @@ export interface Stats {
   settled: boolean;
 }
 
+/** A call on a collection, for Python (`insitu.collection.calls`): its arguments and its result are JSON. */
+export interface CollectionArgs {
+  name: string;
+  act: "open" | "put" | "delete" | "search" | "stats" | "tidy";
+  given: string;
+}
+
 export interface Calls {
   open: { args: OpenArgs; result: undefined };
   embed: { args: EmbedArgs; result: PackedEmbeddings };
   search: { args: SearchArgs; result: Hit[] };
   stats: { args: undefined; result: Stats };
+  collection: { args: CollectionArgs; result: string };
 }
 
 export type Method = keyof Calls;

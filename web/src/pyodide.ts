@@ -27,6 +27,8 @@ export interface BridgeModule extends PyProxy {
 export interface Bridge extends PyProxy {
   embed(call: Call<[Block, boolean[]]>, id: number, texts: string[], task: string, dim: number | undefined): void;
   search(call: Call<string>, id: number, query: string, k: number): void;
+  /** See `insitu.collection.calls`; arguments and result are JSON. */
+  collection(call: Call<string>, id: number, name: string, act: string, given: string): void;
   cancel(id: number): void;
   readonly count: number;
 }

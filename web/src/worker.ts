@@ -285,6 +285,11 @@ const methods: { [M in Method]: (args: Calls[M]["args"], id: number) => Promise<
     return JSON.parse(await call.done) as Calls["search"]["result"];
   },
   stats: async () => ready().stats(),
+  async collection({ name, act, given }, id) {
+    const call = new Call<string>((done, total) => post({ type: "progress", id, done, total }));
+    ready().bridge.collection(call, id, name, act, given);
+    return call.done;
+  },
 };
 
 self.onmessage = async ({ data }: MessageEvent<Request>) => {
