@@ -54,6 +54,19 @@ class Bridge:
         """Resolves to what the call on a collection gives, as JSON. See `insitu.collection.calls`."""
         self._start(id, call, self._collections.call(name, act, given, call.progress))
 
+    def export(self, call: Any, id: int, name: str, write: Any) -> None:
+        """`write` (a JS function) gets the pieces of the file of a collection, in order."""
+        work = self._collections.export(name, lambda piece: write(transfer(piece)), call.progress)
+        self._start(id, call, work)
+
+    def restore(self, call: Any, id: int, name: str, file: Any) -> None:
+        """Replace a collection by the export in `file` (a JS object: `size`, `read(start, end)`)."""
+
+        async def read(start: int, count: int) -> bytes:
+            return bytes((await file.read(start, start + count)).to_bytes())
+
+        self._start(id, call, self._collections.restore(name, read, file.size, call.progress))
+
     def cancel(self, id: int) -> None:
         """End a call, between two batches. A call that has ended is none."""
         task = self._tasks.get(id)

@@ -91,6 +91,18 @@ class CollectionCorrupt(InsituError):
     code = "collection-corrupt"
 
 
+class ExportCorrupt(InsituError):
+    """The file is no export of a collection, or was cut or altered. Nothing was imported."""
+
+    code = "export-corrupt"
+
+
+class WrongPassphrase(InsituError):
+    """The export is encrypted, and the passphrase does not open it."""
+
+    code = "wrong-passphrase"
+
+
 class InvalidDocument(InsituError):
     """A document cannot be put: the message names it and says why. Nothing was put."""
 

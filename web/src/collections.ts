@@ -99,6 +99,29 @@ export interface Collection {
     options?: { k?: number; where?: Where; signal?: AbortSignal },
   ): Promise<CollectionHit[]>;
   stats(): Promise<CollectionStats>;
+  /** All of it as one file, sealed if a passphrase is given. Other tabs wait with what they write until it is made. */
+  export(options?: ExportOptions): Promise<Blob>;
+}
+
+export interface ExportOptions {
+  /** Encrypts the file. Who forgets it cannot read the file any more; nor can anybody else. */
+  passphrase?: string;
+  signal?: AbortSignal;
+  /** (documents done, in all). */
+  onProgress?: (done: number, total: number) => void;
+}
+
+/** Replace the collection `name` by an export. The whole file is checked before anything is replaced. */
+export async function importCollection(
+  client: Client,
+  name: string,
+  file: Blob,
+  { passphrase, signal, onProgress }: ExportOptions,
+): Promise<Collection> {
+  checkName(name);
+  if (!(file instanceof Blob)) throw new InsituError("invalid-argument", "import() takes a name and a Blob or File.");
+  await client.call("import", { name, file, passphrase: checkPassphrase(passphrase) }, { signal, onProgress });
+  return openCollection(client, name, {});
 }
 
 /** Codes: `invalid-argument`, `space-mismatch`, `collection-version`, `collection-corrupt`, `storage-unavailable`. */
@@ -107,9 +130,7 @@ export async function openCollection(
   name: string,
   { signal, ...options }: CollectionOptions,
 ): Promise<Collection> {
-  if (typeof name !== "string" || !name) {
-    throw new InsituError("invalid-argument", "collection() takes a name, a string that is not empty.");
-  }
+  checkName(name);
   const call = async <T>(act: CollectionArgs["act"], given: object, more: CallOptions = {}): Promise<T> =>
     JSON.parse(await client.call("collection", { name, act, given: pack(given) }, more)) as T;
   /** After a commit, while nobody waits. What goes wrong is tried again after the next. */
@@ -135,7 +156,22 @@ export async function openCollection(
     },
     search: (query, { k = 10, where, signal } = {}) => call("search", { query, k, where }, { signal }),
     stats: () => call("stats", {}),
+    export: async ({ passphrase, signal, onProgress } = {}) =>
+      client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress }),
   };
+}
+
+function checkName(name: string): void {
+  if (typeof name !== "string" || !name) {
+    throw new InsituError("invalid-argument", "A collection has a name, a string that is not empty.");
+  }
+}
+
+function checkPassphrase(passphrase: string | undefined): string | undefined {
+  if (passphrase !== undefined && (typeof passphrase !== "string" || !passphrase)) {
+    throw new InsituError("invalid-argument", "The passphrase is no string, or an empty one. Leave it out for none.");
+  }
+  return passphrase;
 }
 
 /** JSON in which a number that JSON lacks does not become null: Python is to refuse it, not to take it for "no value". */

@@ -1,7 +1,13 @@
 /** Search by meaning, in the page. `open()` is where to start. */
 
 import { Client } from "./client.ts";
-import { openCollection, type Collection, type CollectionOptions } from "./collections.ts";
+import {
+  importCollection,
+  openCollection,
+  type Collection,
+  type CollectionOptions,
+  type ExportOptions,
+} from "./collections.ts";
 import { InsituError } from "./errors.ts";
 import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
 
@@ -12,6 +18,7 @@ export type {
   CollectionHit,
   CollectionOptions,
   CollectionStats,
+  ExportOptions,
   FieldKind,
   FieldValue,
   NewDocument,
@@ -74,6 +81,8 @@ export interface Insitu {
   search(query: string, options?: SearchOptions): Promise<Hit[]>;
   /** Open the collection `name` of this site, made if it is not there: documents kept in this browser. */
   collection(name: string, options?: CollectionOptions): Promise<Collection>;
+  /** Replace the collection `name` by an export of one, after the whole file was checked; it is made if it is not there. */
+  import(name: string, file: Blob, options?: ExportOptions): Promise<Collection>;
   stats(): Promise<Stats>;
   /** Ends the worker. Calls under way end with the code `closed`. */
   close(): void;
@@ -129,6 +138,7 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
       return client.call("search", { query, k }, { signal });
     },
     collection: (name, options = {}) => openCollection(client, name, options),
+    import: (name, file, options = {}) => importCollection(client, name, file, options),
     stats: () => client.call("stats", undefined),
     close: () => client.close(),
   };

@@ -115,6 +115,8 @@ export interface Calls {
   search: { args: SearchArgs; result: Hit[] };
   stats: { args: undefined; result: Stats };
   collection: { args: CollectionArgs; result: string };
+  export: { args: { name: string; passphrase: string | undefined }; result: Blob };
+  import: { args: { name: string; file: Blob; passphrase: string | undefined }; result: undefined };
 }
 
 export type Method = keyof Calls;

@@ -2,6 +2,7 @@
 
 import { openWebGpu, startEngine, type Canary } from "./device.ts";
 import { InsituError, plainError } from "./errors.ts";
+import { exportFile, importFile } from "./exchange.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
 import { Engine } from "./ort.ts";
@@ -290,6 +291,12 @@ const methods: { [M in Method]: (args: Calls[M]["args"], id: number) => Promise<
     ready().bridge.collection(call, id, name, act, given);
     return call.done;
   },
+  export: ({ name, passphrase }, id) =>
+    exportFile(ready().bridge, id, name, passphrase, (done, total) => post({ type: "progress", id, done, total })),
+  import: ({ name, file, passphrase }, id) =>
+    importFile(ready().bridge, id, name, file, passphrase, (done, total) =>
+      post({ type: "progress", id, done, total }),
+    ),
 };
 
 self.onmessage = async ({ data }: MessageEvent<Request>) => {

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from insitu.collection.collection import Collection
+from insitu.collection.exchange import Read, export_collection, import_collection
 from insitu.collection.store import Store
 from insitu.embedder import Embedder, Progress
 from insitu.errors import InvalidArgument, RuntimeUnavailable
@@ -47,6 +48,22 @@ class Calls:
         elif act == "tidy":
             await collection.tidy()
         return json.dumps(result)
+
+    async def export(self, name: str, write: Callable[[bytes], None], on_progress: Progress) -> None:
+        """`write` gets the pieces of the file, in order."""
+        if name not in self._open:
+            raise RuntimeUnavailable(f"The collection {name!r} is not open here. Open it again.")
+        async for piece in export_collection(self._open[name].store, on_progress):
+            write(piece)
+
+    async def restore(self, name: str, read: Read, size: int, on_progress: Progress) -> None:
+        """Put an export in place of the collection, which is made if it is not there. Then it is open."""
+        async with self._opening:
+            known = self._open.get(name)
+            store = known.store if known else await self._open_store(name)
+            async with store.writing():
+                await import_collection(self._embedder, store, read, size, on_progress)
+            self._open[name] = await Collection.open(self._embedder, store)
 
     async def _opened(self, name: str, options: dict[str, Any]) -> None:
         unknown = [key for key in options if key not in ("fields", "dim", "rescore")]

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
+from insitu.collection.exchange import Read, import_collection
 from insitu.collection.store import Change, Columns, Meta, Store, Stored
 from insitu.collection.where import check_where, numbers_of
 from insitu.embedder import Embedder, Progress
@@ -183,6 +184,8 @@ class Collection:
         await self._refresh()
 
     def _is_sparse(self) -> bool:
+        if self._damaged and not self._missing():
+            return True  # its documents have been put again
         return self.meta.dead >= max(DEAD_LEAST, DEAD_SHARE * self.meta.rows)
 
     def _to_fold(self) -> list[int]:
@@ -288,6 +291,17 @@ class Collection:
                 "space, or put fewer. Nothing was put."
             )
 
+    async def restore(self, read: Read, size: int, *, on_progress: Progress | None = None) -> int:
+        """Replace all documents by those of an export; how many. See `insitu.collection.exchange` for errors."""
+        async with self.store.writing():
+            count = await import_collection(self.embedder, self.store, read, size, on_progress)
+        meta = await self.store.meta()
+        assert meta is not None
+        self.meta = meta  # its fields and sizes may be others
+        self._forget()
+        await self._refresh(again=True)
+        return count
+
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def search(self, query: str | None = None, k: int = 10, *, where: object = None) -> list[Found]:
@@ -364,14 +378,13 @@ class Collection:
         """
         await self._refresh()
         meta = self.meta
-        alive = len(set(self._numbers) - self._dead - {0}) if self._damaged else meta.documents
         return {
             "documents": meta.documents,
             "passages": meta.rows - meta.dead,
             "bytes": meta.bytes + meta.rows * (meta.dim + 8),
             "segments": len(meta.segments),
             "dead": meta.dead,
-            "missing": meta.documents - alive,
+            "missing": self._missing(),
             "damaged": sorted(self._damaged),
             "space": meta.space,
             "dim": meta.dim,
@@ -420,6 +433,10 @@ class Collection:
         await self._refresh(again=True)
         if self.meta.revision == revision:
             self._columns = columns
+
+    def _missing(self) -> int:
+        """Documents without a vector that can be read."""
+        return self.meta.documents - len(set(self._numbers) - self._dead - {0}) if self._damaged else 0
 
     def _rows(self, number: int) -> range:
         return range(bisect_left(self._numbers, number), bisect_right(self._numbers, number))

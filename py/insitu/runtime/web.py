@@ -214,8 +214,8 @@ def _uint32(js: Any) -> array[int]:
 
 
 def transfer(value: object) -> Any:
-    """`value` as JS has it: lists become arrays; handles their JS objects; anything else a proxy that JS destroys."""
-    return to_js(value) if isinstance(value, (list, str)) else create_proxy(value)
+    """`value` as JS has it: lists and bytes become arrays; handles their JS objects; else a proxy that JS destroys."""
+    return to_js(value) if isinstance(value, (list, str, bytes)) else create_proxy(value)
 
 
 @contextmanager
