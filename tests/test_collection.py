@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -334,6 +335,21 @@ def test_a_damaged_segment_is_named_and_the_rest_answers(tmp_path: Path) -> None
         await notes.store.compact()
         assert ids(await notes.search("cat food", k=1)) == ["cat"]
         assert (await notes.stats())["damaged"] == []
+
+    run(main())
+
+
+def test_a_put_that_cannot_fit_is_refused_before_anything_is_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        notes = await of_notes(tmp_path)
+        before = embedded(notes)
+        usage = shutil.disk_usage(tmp_path)._replace(free=100)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
+        with pytest.raises(errors.DiskFull):
+            await notes.put([{"id": "large", "text": "many words " * 50}])
+        assert embedded(notes) == before
 
     run(main())
 

@@ -62,7 +62,10 @@ export class CollectionStore {
   async declare(meta: string): Promise<void> {
     await this.#write(async (_, old) => {
       const wanted = JSON.parse(meta) as Meta;
-      return [old ? { ...old, fields: wanted.fields, revision: old.revision + 1 } : wanted, undefined];
+      return [
+        old ? { ...old, fields: { ...old.fields, ...wanted.fields }, revision: old.revision + 1 } : wanted,
+        undefined,
+      ];
     });
   }
 

@@ -7,21 +7,19 @@ fields.
 
 from __future__ import annotations
 
-import asyncio
-from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
 from insitu.collection.exchange import Read, import_collection
-from insitu.collection.store import Change, Columns, Meta, Store, Stored
-from insitu.collection.where import check_where, numbers_of
+from insitu.collection.memory import Memory
+from insitu.collection.store import Change, Meta, Store, Stored
+from insitu.collection.where import check_where
 from insitu.embedder import Embedder, Progress
 from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
 from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
-from insitu.runtime import Codes
 from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
 from insitu.text.page import Page, Section
 
@@ -71,11 +69,13 @@ class Collection:
     def __init__(self, embedder: Embedder, store: Store, meta: Meta) -> None:
         self.embedder = embedder
         self.store = store
-        self.meta = meta
         self._runtime = embedder.runtime
-        self._refreshing = asyncio.Lock()
-        self._columns: Columns | None = None
-        self._forget()
+        self._held = Memory(embedder.runtime, store, meta)
+
+    @property
+    def meta(self) -> Meta:
+        """The record of the collection, as it was last read."""
+        return self._held.meta
 
     @classmethod
     async def open(
@@ -129,7 +129,7 @@ class Collection:
                 raise InvalidArgument(f"fields: {name!r} is {self.meta.fields[name]!r} here, not {kind!r}.")
         if declared.keys() - self.meta.fields.keys():
             await self.store.declare(replace(self.meta, fields={**self.meta.fields, **declared}))
-        await self._refresh(again=True)
+        await self._held.refresh(again=True)
 
     @staticmethod
     def _check_rescore(embedder: Embedder, rescore: bool | int) -> None:
@@ -167,24 +167,24 @@ class Collection:
             return 0
         async with self.store.writing():
             done = await self.store.commit(Change(delete=checked), b"", b"")
-        await self._refresh(own=done.revision)
+        await self._held.refresh(own=done.revision)
         return done.deleted
 
     async def tidy(self) -> None:
         """Join small segments; write all again where much is dead. Nothing that anybody sees changes."""
-        await self._refresh()
+        await self._held.refresh()
         if not self._to_fold() and not self._is_sparse():
             return
         async with self.store.writing():
-            await self._refresh()
+            await self._held.refresh()
             if self._is_sparse():
                 await self.store.compact()
             elif run := self._to_fold():
                 await self.store.fold(run)
-        await self._refresh()
+        await self._held.refresh()
 
     def _is_sparse(self) -> bool:
-        if self._damaged and not self._missing():
+        if self._held.damaged and not self._held.missing():
             return True  # its documents have been put again
         return self.meta.dead >= max(DEAD_LEAST, DEAD_SHARE * self.meta.rows)
 
@@ -192,7 +192,7 @@ class Collection:
         run: list[int] = []
         rows = 0
         for first, count in reversed(self.meta.segments):
-            if count >= SEGMENT_ROWS or first in self._damaged:
+            if count >= SEGMENT_ROWS or first in self._held.damaged:
                 break
             run.append(first)
             rows += count
@@ -201,14 +201,14 @@ class Collection:
     async def _put(
         self, batch: Sequence[Document], before: int, total: int, on_progress: Progress | None
     ) -> tuple[int, int]:
-        await self._refresh()
+        await self._held.refresh()
         put: list[Document] = []
         touch: list[tuple[str, Mapping[str, Any]]] = []
         hashes = {document.id: document.hash for document in batch}
         entries = await self.store.find([document.id for document in batch])
         for document, entry in zip(batch, entries, strict=True):
             # A number without rows: its segment was damaged. Embedding the text again is the repair.
-            if entry is None or entry.hash != hashes[document.id] or not self._rows(entry.number):
+            if entry is None or entry.hash != hashes[document.id] or not self._held.rows(entry.number):
                 put.append(document)
             elif dict(entry.fields) != document.fields:
                 touch.append((document.id, document.fields))
@@ -242,30 +242,10 @@ class Collection:
         )
         full = made.block.full_codes() if self.meta.full else b""
         done = await self.store.commit(change, made.block.codes(), full)
-        if self._columns is not None and done.revision == self.meta.revision + 1:
-            self._keep_columns(self._columns, change, done.numbers, entries, batch)
-        else:
-            self._columns = None
-        await self._refresh(own=done.revision)
+        known = {document.id: entry.number for document, entry in zip(batch, entries, strict=True) if entry}
+        self._held.keep_fields(done, change, known)
+        await self._held.refresh(own=done.revision)
         return len(put), len(texts)
-
-    def _keep_columns(
-        self,
-        columns: Columns,
-        change: Change,
-        numbers: Sequence[int],
-        entries: Sequence[Any],
-        batch: Sequence[Document],
-    ) -> None:
-        for number, item in zip(numbers, change.put, strict=True):
-            columns.numbers.append(number)
-            for name, column in columns.values.items():
-                column.append(item["fields"].get(name))
-        known = {document.id: entry for document, entry in zip(batch, entries, strict=True)}
-        for id, fields in change.touch:
-            at = bisect_left(columns.numbers, known[id].number)
-            for name, column in columns.values.items():
-                column[at] = fields.get(name)
 
     async def _passages(self, document: Document) -> list[tuple[int, int, str]]:
         """Start and end in the text, and what is embedded, of each passage. That of a title alone is empty."""
@@ -297,9 +277,8 @@ class Collection:
             count = await import_collection(self.embedder, self.store, read, size, on_progress)
         meta = await self.store.meta()
         assert meta is not None
-        self.meta = meta  # its fields and sizes may be others
-        self._forget()
-        await self._refresh(again=True)
+        self._held.forget(meta)  # its fields and sizes may be others
+        await self._held.refresh(again=True)
         return count
 
     # --- reading -------------------------------------------------------------------------------------------------
@@ -322,9 +301,9 @@ class Collection:
             raise EmptyQuery("The query has no text. Ask with at least one word, or leave it out to list by `where`.")
         embedded = None if query is None else await self.embedder.embed([query], task="query", dim=self.meta.dim)
         while True:
-            await self._refresh()
-            if where is not None and self._columns is None:
-                await self._load_columns()
+            await self._held.refresh()
+            if where is not None and self._held.columns is None:
+                await self._held.load_columns()
                 continue  # somebody may have written meanwhile
             if embedded is None:
                 found = await self._list(k, where)
@@ -333,23 +312,23 @@ class Collection:
             if found is not None:
                 return found
             # A document went while it was read: it was replaced or deleted, and the answer is to be of one state.
-            await self._refresh(again=True)
+            await self._held.refresh(again=True)
 
     async def _list(self, k: int, where: object) -> list[Found] | None:
-        numbers = self._alive(where)[: -k - 1 : -1]
+        numbers = self._held.alive(where)[: -k - 1 : -1]
         stored = await self.store.texts(numbers)
         if any(document is None for document in stored):
             return None
         return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d]
 
     async def _search(self, query: Any, k: int, where: object) -> list[Found] | None:
-        among = None if where is None else self._positions(self._alive(where))
+        among = None if where is None else self._held.positions(self._held.alive(where))
         reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
         while True:
-            best = await self._runtime.scan(query, self._codes, reach, among=among)
+            best = await self._runtime.scan(query, self._held.codes, reach, among=among)
             # From here on numbers, not positions: a commit may move rows while something is awaited.
-            rows = [(self._numbers[position], position, score) for position, score in best]
-            places = [(number, position - bisect_left(self._numbers, number)) for number, position, _ in rows]
+            rows = [(self._held.numbers[position], position, score) for position, score in best]
+            places = [(number, position - bisect_left(self._held.numbers, number)) for number, position, _ in rows]
             scores = [score for _, _, score in rows]
             if self.meta.full and places:
                 codes = await self.store.full(places)
@@ -376,7 +355,7 @@ class Collection:
         `missing`: documents whose vectors are damaged or cannot be read; put them again. `damaged`: the first rows of
         the segments concerned. The rest comes from the place where the collection lies.
         """
-        await self._refresh()
+        await self._held.refresh()
         meta = self.meta
         return {
             "documents": meta.documents,
@@ -384,8 +363,8 @@ class Collection:
             "bytes": meta.bytes + meta.rows * (meta.dim + 8),
             "segments": len(meta.segments),
             "dead": meta.dead,
-            "missing": self._missing(),
-            "damaged": sorted(self._damaged),
+            "missing": self._held.missing(),
+            "damaged": sorted(self._held.damaged),
             "space": meta.space,
             "dim": meta.dim,
             "rescore": meta.full,
@@ -393,64 +372,6 @@ class Collection:
             "revision": meta.revision,
             **await self.store.about(),
         }
-
-    # --- what is in memory -----------------------------------------------------------------------------------------
-
-    def _forget(self) -> None:
-        self._codes: Codes = self._runtime.empty_codes(self.meta.dim)
-        self._numbers: array[int] = array("I")  # of each row, ascending
-        self._dead: set[int] = set()
-        self._damaged: set[int] = set()
-        self._columns = None
-        self._known = (0, 0)  # epoch, last entry of the list of the dead
-
-    async def _refresh(self, own: int | None = None, *, again: bool = False) -> None:
-        """Learn what was committed since. `own`: the revision that a commit of ours made."""
-        if own is None and not again and self._known[0] and not self.store.changed():
-            return
-        async with self._refreshing:
-            epoch, changes = self._known
-            news = await self.store.news(epoch, len(self._numbers), changes)
-            if news.meta.space != self.meta.space or news.meta.dim != self.meta.dim:
-                raise SpaceMismatch("Another tab has imported vectors of another space. Open the collection again.")
-            # No await below: nobody sees half of it.
-            if news.meta.revision != self.meta.revision and news.meta.revision != own:
-                self._columns = None
-            self.meta = news.meta
-            if news.reset:
-                self._forget()
-            for part in news.parts:
-                self._runtime.append(self._codes, part)
-            self._numbers.extend(news.numbers)
-            self._damaged.update(news.damaged)
-            self._dead.update(news.dead)
-            self._known = (news.meta.epoch, news.meta.changes)
-            self._runtime.bury(self._codes, self._positions(sorted(news.dead)))
-
-    async def _load_columns(self) -> None:
-        revision = self.meta.revision
-        columns = await self.store.columns(list(self.meta.fields))
-        await self._refresh(again=True)
-        if self.meta.revision == revision:
-            self._columns = columns
-
-    def _missing(self) -> int:
-        """Documents without a vector that can be read."""
-        return self.meta.documents - len(set(self._numbers) - self._dead - {0}) if self._damaged else 0
-
-    def _rows(self, number: int) -> range:
-        return range(bisect_left(self._numbers, number), bisect_right(self._numbers, number))
-
-    def _alive(self, where: object) -> list[int]:
-        assert self._columns is not None
-        return [n for n in numbers_of(where, self.meta.fields, self._columns) if n not in self._dead]
-
-    def _positions(self, numbers: Sequence[int]) -> list[int]:
-        """The rows of these documents, ascending."""
-        if 8 * len(numbers) < len(self._numbers):
-            return [position for number in numbers for position in self._rows(number)]
-        wanted = set(numbers)
-        return [position for position, number in enumerate(self._numbers) if number in wanted]
 
 
 def _found(stored: Stored, passage: int, score: float | None) -> Found:

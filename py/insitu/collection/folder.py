@@ -75,7 +75,9 @@ class FolderStore:
     async def declare(self, meta: Meta) -> None:
         with self._transaction():
             old = self._meta()
-            self._write(meta if old is None else replace(old, fields=dict(meta.fields), revision=old.revision + 1))
+            self._write(
+                meta if old is None else replace(old, fields={**old.fields, **meta.fields}, revision=old.revision + 1)
+            )
 
     def changed(self) -> bool:
         return self._data_version() != self._seen
