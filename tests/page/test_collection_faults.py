@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright
 
 from conftest import CHROMIUM_ARGS, ROOT
 from page.conftest import OPEN, caught
@@ -98,6 +100,16 @@ def kill_pages(browser: Browser) -> None:
     session.detach()
 
 
+def new_page(browser: Browser, served: Served) -> Page:
+    """The browser keeps a process ready for the next page; if that was killed too, the first page in it is dead at once."""
+    for _ in range(5):
+        with contextlib.suppress(Error):
+            page = browser.contexts[0].new_page()
+            page.goto(served.address + "empty.html")
+            return page
+    pytest.fail("The browser opens no page any more.")
+
+
 def after(stamps: Stamps, act: str, seed: int, steps: int) -> Stamps:
     """What must be there after so many steps of `WRITE`."""
     state, names = dict(stamps), act.split()
@@ -114,16 +126,19 @@ def after(stamps: Stamps, act: str, seed: int, steps: int) -> Stamps:
     return state
 
 
+def log(done: list[str], message: ConsoleMessage) -> None:
+    done.append(message.text)
+
+
 def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Browser, served: Served) -> None:
     chance = random.Random(4)
     stamps: Stamps = {}
     acts = ["put", "put delete", "put fold put compact", "import", "put put delete fold compact import"]
     for seed in range(50):
         act = acts[seed % len(acts)]
-        page = disk.contexts[0].new_page()
-        page.goto(served.address + "empty.html")
+        page = new_page(disk, served)
         done: list[str] = []
-        page.on("console", lambda message, done=done: done.append(message.text))
+        page.on("console", partial(log, done))
         with page.expect_event("crash", timeout=30_000):
             with page.expect_console_message(timeout=30_000):
                 page.evaluate(WRITE, [act, seed])
@@ -131,8 +146,7 @@ def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Br
             kill_pages(disk)
         page.close()
         assert set(done) == {"done"}
-        page = disk.contexts[0].new_page()
-        page.goto(served.address + "empty.html")
+        page = new_page(disk, served)
         found = page.evaluate(EXAMINE)
         page.close()
         assert found["wrong"] == [], (act, seed)
@@ -145,8 +159,7 @@ def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Br
 def test_a_full_disk_ends_a_commit_and_harms_nothing(disk: Browser, site: Path, served: Served) -> None:
     assert served  # it has bundled the parts
     with Served(site).running() as fresh:  # an origin of its own: the browser remembers for a while how much was free
-        page = disk.contexts[0].new_page()
-        page.goto(fresh.address + "empty.html")
+        page = new_page(disk, fresh)
         session = disk.contexts[0].new_cdp_session(page)
         origin = fresh.address.rstrip("/")
         session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 20_000_000})

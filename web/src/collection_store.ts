@@ -117,14 +117,9 @@ export class CollectionStore {
   }
 
   async texts(numbers: Int32Array): Promise<string> {
-    return this.#db.read(["texts", "documents"], async (tx) => {
-      const one = async (number: number): Promise<unknown> => {
-        const text = await tx.objectStore("texts").get(number);
-        const document = text && (await tx.objectStore("documents").get(text.id));
-        if (document?.number !== number) return null;
-        return [text!.id, text!.title, text!.text, text!.cuts, document.hash, document.fields];
-      };
-      return JSON.stringify(await Promise.all(Array.from(numbers, one)));
+    return this.#db.read(["texts"], async (tx) => {
+      const found = await Promise.all(Array.from(numbers, (number) => tx.objectStore("texts").get(number)));
+      return JSON.stringify(found.map((t) => t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields]));
     });
   }
 
@@ -256,7 +251,8 @@ export class CollectionStore {
       const base = old ?? fresh;
       // Numbers go on, so that nobody takes a new document for an old one.
       let next: Meta = { ...fresh, epoch: base.epoch + 1, next: base.next };
-      for (const { change, codes, full } of batches) ({ meta: next } = await apply(tx, next, change, codes, full));
+      for (const { change, codes, full } of batches)
+        ({ meta: next } = await apply(tx, next, change, codes, full, true));
       return [{ ...next, revision: base.revision + 1 }, undefined];
     });
   }
@@ -306,19 +302,20 @@ export class CollectionStore {
   }
 }
 
-/** The commit itself: documents, texts, one segment, the list of the dead. Nothing but requests of `tx` is awaited. */
+/** The commit itself: documents, texts, one segment, the list of the dead. `empty`: no id can be there already. */
 async function apply(
   tx: Write,
   meta: Meta,
   change: Change,
   codes: Bytes,
   full: Bytes,
+  empty = false,
 ): Promise<{ meta: Meta; numbers: number[]; deleted: number }> {
   const documents = tx.objectStore("documents");
   const texts = tx.objectStore("texts");
   const next = { ...meta, revision: meta.revision + 1 };
   const ids = [...change.delete, ...change.put.map(({ id }) => id)];
-  const old = await Promise.all(ids.map((id) => documents.get(id)));
+  const old = empty ? [] : await Promise.all(ids.map((id) => documents.get(id)));
   const done: Promise<unknown>[] = [];
   const dead: number[] = [];
   let deleted = 0;
@@ -344,14 +341,16 @@ async function apply(
     rowNumbers.fill(number, row, row + rows);
     const own = full.length ? rowsOf(full, total, row, rows).slice().buffer : new ArrayBuffer(0);
     done.push(documents.put({ number, hash, rows, size, fields }, id));
-    done.push(texts.put({ id, title, text, cuts, full: own }, number));
+    done.push(texts.put({ id, title, text, cuts, hash, fields, full: own }, number));
     next.documents += 1;
     next.bytes += size;
     row += rows;
   }
   for (const [id, fields] of change.touch) {
     const document = await documents.get(id);
-    if (document) done.push(documents.put({ ...document, fields }, id));
+    const text = document && (await texts.get(document.number));
+    if (!text) continue;
+    done.push(documents.put({ ...document, fields }, id), texts.put({ ...text, fields }, document.number));
   }
   if (total) {
     const builder = new Builder(meta.dim);

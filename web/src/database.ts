@@ -31,12 +31,14 @@ export interface Document {
   fields: Record<string, unknown>;
 }
 
-/** `full`: codes for rescoring of the document's passages, in the layout of a shard. */
+/** `hash` and `fields` are those of the document: an answer is one read. `full`: codes for rescoring of the document's passages, in the layout of a shard. */
 export interface Text {
   id: string;
   title: string;
   text: string;
   cuts: number[];
+  hash: string;
+  fields: Record<string, unknown>;
   full: ArrayBuffer;
 }
 
