@@ -339,6 +339,39 @@ def test_a_damaged_segment_is_named_and_the_rest_answers(tmp_path: Path) -> None
     run(main())
 
 
+@pytest.mark.parametrize("rescore", [False, True])
+def test_a_lost_text_does_not_keep_the_others_from_answering(tmp_path: Path, rescore: bool) -> None:
+    async def main() -> None:
+        notes = await of_notes(tmp_path, rescore=rescore)
+        with sqlite3.connect(tmp_path / FILE) as db:
+            db.execute("DELETE FROM texts WHERE id = ?", ('"cat"',))
+        assert sorted(ids(await notes.search("cat"))) == ["car", "plain", "tax"]
+        assert sorted(ids(await notes.search(where={}))) == ["car", "plain", "tax"]
+
+    run(main())
+
+
+def test_searches_and_puts_at_once_answer_from_one_state(tmp_path: Path) -> None:
+    async def main() -> None:
+        notes = await of_notes(tmp_path)
+
+        async def write() -> None:
+            for i in range(30):
+                await notes.put([{**note, "text": f"{note['text']} {i}"} for note in NOTES])
+                await notes.store.compact()
+                await asyncio.sleep(0)
+
+        async def read() -> None:
+            for _ in range(30):
+                assert sorted(ids(await notes.search("car"))) == ["car", "cat", "plain", "tax"]
+                assert sorted(ids(await notes.search("car", where={"tag": "home"}))) == ["car", "cat"]
+                await asyncio.sleep(0)
+
+        await asyncio.gather(write(), read(), read())
+
+    run(main())
+
+
 def test_a_put_that_cannot_fit_is_refused_before_anything_is_embedded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

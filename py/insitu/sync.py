@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from insitu.collection.collection import Collection, Found, Put
-from insitu.collection.folder import FolderStore, source_of, write_export
 from insitu.embedder import Embedder, Progress
 from insitu.errors import IndexNotFound, InvalidArgument
 from insitu.index.format import ENTRY, IndexManifest
@@ -103,10 +102,14 @@ class FolderCollection:
 
     def export_file(self, path: str | Path) -> None:
         """Write all to one file, which the page imports too. Raises `CollectionCorrupt`, `WriteFailed`, `DiskFull`."""
+        from insitu.collection.folder import write_export
+
         _run(write_export(self.collection.store, Path(path)))
 
     def import_file(self, path: str | Path) -> int:
         """Replace all by an export; how many documents. Raises `ExportCorrupt` and others, with nothing changed."""
+        from insitu.collection.folder import source_of
+
         return _run(self.collection.restore(*source_of(Path(path))))
 
     def close(self) -> None:
@@ -124,6 +127,8 @@ def open_collection(
     threads: int = 0,
 ) -> FolderCollection:
     """Open the collection in `folder`, made if it is not there. See `Collection.open` for the options and errors."""
+    from insitu.collection.folder import FolderStore  # SQLite, which some builds of Python lack
+
     embedder = open_model(model, variant, threads=threads).embedder
     store = FolderStore(Path(folder))
     return FolderCollection(_run(Collection.open(embedder, store, fields=fields, dim=dim, rescore=rescore)))

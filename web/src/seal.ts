@@ -92,6 +92,9 @@ async function derive(
   salt: Uint8Array<ArrayBuffer>,
   iterations: number,
 ): Promise<{ key: CryptoKey; check: string }> {
+  if (!crypto.subtle) {
+    throw new InsituError("runtime-unavailable", "Sealing needs a page that came by https, or from localhost.");
+  }
   // One passphrase, however the keyboard composes its letters.
   const secret = new TextEncoder().encode(passphrase.normalize("NFC"));
   const base = await crypto.subtle.importKey("raw", secret, "PBKDF2", false, ["deriveBits"]);

@@ -176,7 +176,7 @@ class Collection:
         if not self._to_fold() and not self._is_sparse():
             return
         async with self.store.writing():
-            await self._held.refresh()
+            await self._held.refresh(again=True)
             if self._is_sparse():
                 await self.store.compact()
             elif run := self._to_fold():
@@ -201,7 +201,7 @@ class Collection:
     async def _put(
         self, batch: Sequence[Document], before: int, total: int, on_progress: Progress | None
     ) -> tuple[int, int]:
-        await self._held.refresh()
+        await self._held.refresh(again=True)  # the lock may be quicker than the news
         put: list[Document] = []
         touch: list[tuple[str, Mapping[str, Any]]] = []
         hashes = {document.id: document.hash for document in batch}
@@ -305,26 +305,28 @@ class Collection:
             if where is not None and self._held.columns is None:
                 await self._held.load_columns()
                 continue  # somebody may have written meanwhile
+            revision = self.meta.revision
             if embedded is None:
-                found = await self._list(k, where)
+                found, whole = await self._list(k, where)
             else:
-                found = await self._search(embedded.block, k, where)
-            if found is not None:
+                found, whole = await self._search(embedded.block, k, where)
+            if not whole:
+                await self._held.refresh(again=True)
+            # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
+            # If nobody wrote, its text is lost, and the others are the answer.
+            if whole or revision == self.meta.revision:
                 return found
-            # A document went while it was read: it was replaced or deleted, and the answer is to be of one state.
-            await self._held.refresh(again=True)
 
-    async def _list(self, k: int, where: object) -> list[Found] | None:
+    async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
         numbers = self._held.alive(where)[: -k - 1 : -1]
         stored = await self.store.texts(numbers)
-        if any(document is None for document in stored):
-            return None
-        return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d]
+        return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
 
-    async def _search(self, query: Any, k: int, where: object) -> list[Found] | None:
-        among = None if where is None else self._held.positions(self._held.alive(where))
+    async def _search(self, query: Any, k: int, where: object) -> tuple[list[Found], bool]:
         reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
+        numbers = None if where is None else self._held.alive(where)
         while True:
+            among = None if numbers is None else self._held.positions(numbers)
             best = await self._runtime.scan(query, self._held.codes, reach, among=among)
             # From here on numbers, not positions: a commit may move rows while something is awaited.
             rows = [(self._held.numbers[position], position, score) for position, score in best]
@@ -332,9 +334,7 @@ class Collection:
             scores = [score for _, _, score in rows]
             if self.meta.full and places:
                 codes = await self.store.full(places)
-                if codes is None:
-                    return None
-                scores = await self._runtime.rescore(query, codes)
+                scores = scores if codes is None else await self._runtime.rescore(query, codes)
             ranked = sorted(range(len(places)), key=lambda i: (-scores[i], places[i]))
             chosen: dict[int, tuple[int, float]] = {}
             for i in ranked:
@@ -343,11 +343,9 @@ class Collection:
             if len(chosen) >= k or len(best) < reach:
                 break
             reach *= 4
-        numbers = list(chosen)[:k]
-        stored = await self.store.texts(numbers)
-        if any(document is None for document in stored):
-            return None
-        return [_found(d, *chosen[n]) for n, d in zip(numbers, stored, strict=True) if d]
+        best_of = list(chosen)[:k]
+        stored = await self.store.texts(best_of)
+        return [_found(d, *chosen[n]) for n, d in zip(best_of, stored, strict=True) if d], None not in stored
 
     async def stats(self) -> dict[str, Any]:
         """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.
