@@ -129,7 +129,7 @@ def main() -> None:
                 ASK, {"k": 10, "where": {"date": {"gte": arguments.count // 2}}}
             )
             figures["put of one short text"] = timed(page, "big.put([{id: 'one', text: 'one more'}])")
-            figures["compaction"] = timed(page, "big.delete(Array.from({length: 30000}, (_, i) => `note ${i}`))")
+            figures["delete of 30,000"] = timed(page, "big.delete(Array.from({length: 30000}, (_, i) => `note ${i}`))")
             if arguments.put:
                 texts = passages(arguments.put)
                 page.evaluate("(texts) => { window.texts = texts; }", texts)

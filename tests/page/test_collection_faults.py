@@ -264,6 +264,55 @@ def test_a_newer_release_in_another_tab_need_not_wait(opened: Page) -> None:
     assert caught(opened, "notes.put([{id: 'a', text: 'b'}])")[1] == "collection-version"
 
 
+def test_what_the_browser_removed_is_told(opened: Page) -> None:
+    page = opened.context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(opened.url)
+    opened.evaluate(MAKE, ["removed", {}, NOTES[3:]])
+    assert opened.evaluate("async () => (await notes.stats()).evicted") is False
+    page.evaluate(
+        "() => new Promise((done) => { indexedDB.deleteDatabase('insitu collection removed').onsuccess = done; })"
+    )
+    assert caught(opened, "notes.search('tube')")[1] == "collection-corrupt"
+    page.evaluate(OPEN)
+    page.evaluate(MAKE, ["removed", {}, None])
+    stats = page.evaluate("notes.stats()")
+    assert (stats["evicted"], stats["documents"]) == (True, 0)
+    page.close()
+
+
+def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page) -> None:
+    page = opened.context.new_page()
+    page.set_default_timeout(120_000)
+    page.add_init_script(
+        "const W = Worker; window.Worker = "
+        "class extends W { constructor(...a) { super(...a); window.worker = this; } };"
+    )
+    page.goto(opened.url)
+    page.evaluate(OPEN)
+    page.evaluate(MAKE, ["dying", {}, NOTES[3:]])
+    many = [{"id": str(i), "text": f"number {i}"} for i in range(300)]
+    dying = """async (many) => {
+        const calls = [notes.put(many, {onProgress(done) {
+            if (done < 140 || calls.length > 1) return;
+            calls.push(notes.search('tube'), notes.export(), notes.delete(['tyre']));
+            worker.terminate();
+        }})];
+        await calls[0].catch(() => undefined);
+        return (await Promise.allSettled(calls)).map((call) => call.reason?.code);
+    }"""
+    assert page.evaluate(dying, many) == ["worker-died"] * 4
+    page.evaluate(OPEN)
+    page.evaluate(MAKE, ["dying", {}, None])
+    # The page heard of the first commit; the worker may have been further.
+    stored = page.evaluate("async () => (await notes.stats()).documents") - 1
+    assert stored in (128, 256, 300)
+    assert ids(page, "tube", k=1) == ["tyre"]
+    again = page.evaluate("(many) => notes.put(many)", many)
+    assert again == {"embedded": 300 - stored, "unchanged": stored, "passages": 300 - stored}
+    page.close()
+
+
 def test_it_is_a_dictionary_that_is_searched(opened: Page, second: Page) -> None:
     chance = random.Random(7)
     model: dict[str, str] = {}

@@ -78,6 +78,8 @@ export interface CollectionStats {
   quota?: number;
   /** Whether the browser promised not to remove it when space is short. */
   persisted: boolean;
+  /** Whether this page once stored documents here, and the browser or the visitor has removed them since. */
+  evicted: boolean;
 }
 
 /** Documents kept in this browser, found by meaning and by their fields. Errors are `InsituError`s with a `code`. */
@@ -135,7 +137,9 @@ export async function openCollection(
     JSON.parse(await client.call("collection", { name, act, given: pack(given) }, more)) as T;
   /** After a commit, while nobody waits. What goes wrong is tried again after the next. */
   const tidy = (): void => void call("tidy", {}).catch(() => undefined);
-  await call("open", options, { signal });
+  const { made } = await call<{ made: boolean }>("open", options, { signal });
+  const mark = new Mark(name);
+  const evicted = made && mark.there;
   let asked = false;
   return {
     name,
@@ -146,6 +150,7 @@ export async function openCollection(
         void navigator.storage?.persist?.().catch(() => undefined);
       }
       const done = await call<PutResult>("put", { documents }, { signal, onProgress });
+      mark.set();
       tidy();
       return done;
     },
@@ -155,10 +160,35 @@ export async function openCollection(
       return gone;
     },
     search: (query, { k = 10, where, signal } = {}) => call("search", { query, k, where }, { signal }),
-    stats: () => call("stats", {}),
+    stats: async () => ({ ...(await call<CollectionStats>("stats", {})), evicted }),
     export: async ({ passphrase, signal, onProgress } = {}) =>
       client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress }),
   };
+}
+
+/** That documents were stored, kept where browsers leave it when they remove large things to make room. */
+class Mark {
+  readonly #key: string;
+
+  constructor(name: string) {
+    this.#key = `insitu collection ${name}`;
+  }
+
+  get there(): boolean {
+    try {
+      return localStorage.getItem(this.#key) !== null;
+    } catch {
+      return false; // the visitor allows no storage
+    }
+  }
+
+  set(): void {
+    try {
+      localStorage.setItem(this.#key, "stored");
+    } catch {
+      // then an eviction is not recognised
+    }
+  }
 }
 
 function checkName(name: string): void {

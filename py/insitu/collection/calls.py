@@ -29,8 +29,7 @@ class Calls:
         """`act`: open, put, delete, search, stats, tidy. `given`: its arguments, a JSON object."""
         arguments: dict[str, Any] = json.loads(given)
         if act == "open":
-            await self._opened(name, arguments)
-            return "null"
+            return json.dumps({"made": await self._opened(name, arguments)})
         collection = self._open.get(name)
         if collection is None:
             raise RuntimeUnavailable(f"The collection {name!r} is not open here. Open it again.")
@@ -65,13 +64,17 @@ class Calls:
                 await import_collection(self._embedder, store, read, size, on_progress)
             self._open[name] = await Collection.open(self._embedder, store)
 
-    async def _opened(self, name: str, options: dict[str, Any]) -> None:
+    async def _opened(self, name: str, options: dict[str, Any]) -> bool:
+        """Whether it was made by this."""
         unknown = [key for key in options if key not in ("fields", "dim", "rescore")]
         if unknown:
             raise InvalidArgument(f"collection() has no option {unknown[0]!r}; it has fields, dim, rescore and signal.")
         async with self._opening:
             known = self._open.get(name)
-            if known is None:
-                self._open[name] = await Collection.open(self._embedder, await self._open_store(name), **options)
-            else:
+            if known is not None:
                 await known.require(**options)
+                return False
+            store = await self._open_store(name)
+            made = await store.meta() is None
+            self._open[name] = await Collection.open(self._embedder, store, **options)
+            return made
