@@ -5,6 +5,8 @@ import type { PyProxy } from "pyodide/ffi";
 import { InsituError } from "./errors.ts";
 import type { Call, Host } from "./host.ts";
 import type { Block } from "./block.ts";
+import type { Bytes } from "./download.ts";
+import type { Source } from "./exchange.ts";
 import { Snapshot } from "./snapshot.ts";
 import type { Store } from "./store.ts";
 
@@ -29,6 +31,10 @@ export interface BridgeModule extends PyProxy {
 export interface Bridge extends PyProxy {
   embed(call: Call<[Block, boolean[]]>, id: number, texts: string[], task: string, dim: number | undefined): void;
   search(call: Call<string>, id: number, query: string, k: number): void;
+  /** See `insitu.collection.calls`; arguments and result are JSON. */
+  collection(call: Call<string>, id: number, name: string, act: string, given: string): void;
+  export(call: Call<undefined>, id: number, name: string, write: (piece: Bytes) => void): void;
+  restore(call: Call<undefined>, id: number, name: string, file: Source): void;
   cancel(id: number): void;
   readonly count: number;
 }

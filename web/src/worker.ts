@@ -3,6 +3,7 @@
 import { openEncoder, openWasm, openWebGpu, startEngine, type Canary, type Device } from "./device.ts";
 import { Engine, type EngineOptions, type Trust } from "./engine.ts";
 import { InsituError, plainError } from "./errors.ts";
+import { exportFile, importFile } from "./exchange.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
 
@@ -322,6 +323,17 @@ const methods: { [M in Method]: (args: Calls[M]["args"], id: number) => Promise<
     return JSON.parse(await call.done) as Calls["search"]["result"];
   },
   stats: async () => ready().stats(),
+  async collection({ name, act, given }, id) {
+    const call = new Call<string>((done, total) => post({ type: "progress", id, done, total }));
+    ready().bridge.collection(call, id, name, act, given);
+    return call.done;
+  },
+  export: ({ name, passphrase }, id) =>
+    exportFile(ready().bridge, id, name, passphrase, (done, total) => post({ type: "progress", id, done, total })),
+  import: ({ name, file, passphrase }, id) =>
+    importFile(ready().bridge, id, name, file, passphrase, (done, total) =>
+      post({ type: "progress", id, done, total }),
+    ),
 };
 
 self.onmessage = async ({ data }: MessageEvent<Request>) => {
