@@ -25,6 +25,7 @@ ORDER = (
     "indexing",
     "search-page",
     "javascript",
+    "collections",
     "python",
     "cli",
     "models",

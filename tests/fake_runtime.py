@@ -152,8 +152,27 @@ class FakeRuntime:
         for position in range(codes.count) if among is None else among:
             row, row_scale = codes.rows[position]
             dot = sum(a * b for a, b in zip(wanted, row, strict=True))
-            scored.append((position, float32(float32(dot * row_scale) * scale)))
+            if not math.isnan(row_scale):
+                scored.append((position, float32(float32(dot * row_scale) * scale)))
         return sorted(scored, key=lambda hit: (-hit[1], hit[0]))[:k]
+
+    def empty_codes(self, dim: int) -> FakeCodes:
+        return FakeCodes([], dim)
+
+    def append(self, codes: Codes, part: bytes) -> None:
+        assert isinstance(codes, FakeCodes)
+        codes.rows = [*codes.rows, *parse_codes(part, codes.dim)]
+
+    def bury(self, codes: Codes, positions: Sequence[int]) -> None:
+        assert isinstance(codes, FakeCodes)
+        rows = list(codes.rows)
+        for position in positions:
+            rows[position] = (rows[position][0], math.nan)
+        codes.rows = rows
+
+    async def rescore(self, query: Block, rows: bytes) -> list[float]:
+        codes = FakeCodes(parse_codes(rows, self.lock.full_dim), self.lock.full_dim)
+        return [score for _, score in sorted(await self.scan(query, codes, codes.count, full=True))]
 
 
 def parse_codes(data: bytes, dim: int) -> list[tuple[array[int], float]]:

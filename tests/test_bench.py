@@ -32,7 +32,7 @@ def test_a_small_scan_is_measured_and_written(tmp_path: Path, model_dir: Path, w
     data = json.loads(file.read_text())
     (scan,) = data["figures"]
     assert scan["measure"] == "scan of 500 x 128"
-    assert 0 < scan["least"] <= scan["median"]
+    assert 0 <= scan["least"] <= scan["median"]  # 0: a fast machine needs less than one step of the clock, 5 us
     recall = {row["what"].split(": ")[1]: row["value"] for row in data["budgets"]}
     assert recall["recall@10 against the same codes"] == 1.0
     # 500 vectors lie far apart: a lost place among ten is then a fault, not a near tie.

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "py/insitu"
 SOURCES = [*PACKAGE.rglob("*.py"), ROOT / "build.py"]
 # Imported in the page: these must stand on the standard library alone.
 CORE = ("insitu.embedder", "insitu.errors", "insitu.space", "insitu.model.lock", "insitu.runtime", "insitu.text.clean")
-CORE_IN_PAGE = (*CORE, "insitu.text.chunk", "insitu.index.format", "insitu.index.search")
+CORE_IN_PAGE = (*CORE, "insitu.text.chunk", "insitu.index.format", "insitu.index.search", "insitu.collection.calls")
 HEAVY = (
     "numpy",
     "onnx",
@@ -64,6 +64,16 @@ def test_one_module_imports_onnxruntime() -> None:
 
 def test_tokenizers_are_used_behind_the_seam_only() -> None:
     assert importers("tokenizers") == ["runtime/native.py"]
+
+
+def test_one_module_keeps_collections_on_the_disk() -> None:
+    assert importers("sqlite3") == ["collection/folder.py"]
+
+
+def test_one_module_of_the_page_touches_indexeddb() -> None:
+    scripts = {path.name: path.read_text("utf-8") for path in (ROOT / "web/src").glob("*.ts")}
+    touches = re.compile(r"\bindexedDB\b|\bIDB[A-Z]|from \"idb\"")
+    assert [name for name, script in sorted(scripts.items()) if touches.search(script)] == ["database.ts"]
 
 
 def test_nothing_imports_torch() -> None:

@@ -44,12 +44,13 @@ class Stranger:
         return kept | {"HOME": str(self.home), "INSITU_MODELS": str(self.home / "models"), "PYTHONUTF8": "1"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # one of its tests runs with those of the browser, the other does not
 def stranger(tmp_path_factory: pytest.TempPathFactory, wheel: Path, web_wheel: Path) -> Stranger:
     home = tmp_path_factory.mktemp("stranger")
-    subprocess.run([sys.executable, "-m", "venv", home / "venv"], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", home / "venv"], check=True)
     python = home / "venv/bin/python"
-    install = [str(python), "-m", "pip", "install", "--quiet", f"{wheel}[web]", str(web_wheel)]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    install = [*pip, "install", "--quiet", f"{wheel}[web]", str(web_wheel)]
     done = subprocess.run(install, cwd=home, capture_output=True, text=True, env=Stranger(home, python).environment())
     assert done.returncode == 0, done.stderr
     (home / "site").mkdir()

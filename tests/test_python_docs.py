@@ -1,7 +1,7 @@
 """Questions to Python's documentation, indexed as a user would: what share finds a right page.
 
-The first run indexes some 500 pages, which takes minutes; the index stays in .build, and later runs embed only what
-changed.
+The first run indexes some 500 pages, which takes minutes, beside the other tests; the index stays in .build, and later
+runs embed only what changed.
 """
 
 from __future__ import annotations
@@ -9,14 +9,18 @@ from __future__ import annotations
 import asyncio
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 
 from eval import python_docs as asked
 from insitu.index.search import Hit, Index
 from insitu.runtime.native import NativeRuntime
+
+T = TypeVar("T")
 
 # Measured: nDCG@10 0.658, recall@5 0.663, a right page among the first five for 0.896 of 96 questions.
 NDCG_AT_10, RECALL_AT_5, FOUND_AT_5 = 0.62, 0.62, 0.85
@@ -28,18 +32,24 @@ MUST = (
 
 
 class Searcher:
-    """The index, opened; one event loop, so that what a search loaded is kept for the next."""
+    """The index, opened; one event loop, so that what a search loaded is kept for the next. It runs in a thread of its
+    own, as Playwright has that of the tests."""
 
     def __init__(self, out: Path, model_dir: Path) -> None:
+        self._thread = ThreadPoolExecutor(1)
         self._runner = asyncio.Runner()
         runtime = NativeRuntime.open(model_dir, index_dir=out)
-        self._index = self._runner.run(Index.open(runtime, runtime.lock, (out / "index.json").read_bytes()))
+        self._index = self._run(Index.open(runtime, runtime.lock, (out / "index.json").read_bytes()))
 
     def __call__(self, question: str, k: int = 10) -> list[Hit]:
-        return self._runner.run(self._index.search(question, k))
+        return self._run(self._index.search(question, k))
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._thread.submit(self._runner.run, work).result()
 
     def close(self) -> None:
-        self._runner.close()
+        self._thread.submit(self._runner.close).result()
+        self._thread.shutdown()
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def main() -> None:
     source = cache.source_dir(known.name)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
     tensors = _tensors(source / "model.safetensors")
-    model = bert.build(tensors, config, None, {}, known.max_tokens)
+    model = bert.build(tensors, config, None, {}, known.max_tokens, known.pooling)
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     layers, size = int(config["num_hidden_layers"]), known.full_dim
     names = [f"layer.{layer}.{name}" for layer in range(layers) for name in SMOOTHED]

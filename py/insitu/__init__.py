@@ -17,16 +17,20 @@ from typing import TYPE_CHECKING, Any
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from insitu.collection.collection import Collection, Found
     from insitu.embedder import Embedder, Embeddings
     from insitu.index.search import Hit, Index
     from insitu.site import Report, index_site
-    from insitu.sync import Model, SiteIndex, open_index, open_model
+    from insitu.sync import FolderCollection, Model, SiteIndex, open_collection, open_index, open_model
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Collection",
     "Embedder",
     "Embeddings",
+    "FolderCollection",
+    "Found",
     "Hit",
     "Index",
     "InsituError",
@@ -35,19 +39,24 @@ __all__ = [
     "SiteIndex",
     "__version__",
     "index_site",
+    "open_collection",
     "open_index",
     "open_model",
 ]
 
 _HOMES = {
+    "Collection": "insitu.collection.collection",
     "Embedder": "insitu.embedder",
     "Embeddings": "insitu.embedder",
+    "FolderCollection": "insitu.sync",
+    "Found": "insitu.collection.collection",
     "Hit": "insitu.index.search",
     "Index": "insitu.index.search",
     "Model": "insitu.sync",
     "Report": "insitu.site",
     "SiteIndex": "insitu.sync",
     "index_site": "insitu.site",
+    "open_collection": "insitu.sync",
     "open_index": "insitu.sync",
     "open_model": "insitu.sync",
 }

@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Coroutine
 from typing import Any
 
+from insitu.collection.calls import Calls
 from insitu.embedder import Embedder
 from insitu.errors import Aborted, InsituError, RuntimeUnavailable
 from insitu.index.format import IndexManifest
@@ -34,10 +35,11 @@ def start(call: Any, host: Any, lock: Any, manifest: Any) -> None:
 class Bridge:
     """The opened model and index. `id` names a call, for `cancel`."""
 
-    def __init__(self, embedder: Embedder, index: Index | None) -> None:
+    def __init__(self, embedder: Embedder, index: Index | None, collections: Calls) -> None:
         self.count = 0 if index is None else index.manifest.count
         self._embedder = embedder
         self._index = index
+        self._collections = collections
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
     def embed(self, call: Any, id: int, texts: Any, task: str, dim: int | None) -> None:
@@ -47,6 +49,23 @@ class Bridge:
     def search(self, call: Any, id: int, query: str, k: int) -> None:
         """Resolves to the hits, as JSON."""
         self._start(id, call, self._search(query, k))
+
+    def collection(self, call: Any, id: int, name: str, act: str, given: str) -> None:
+        """Resolves to what the call on a collection gives, as JSON. See `insitu.collection.calls`."""
+        self._start(id, call, self._collections.call(name, act, given, call.progress))
+
+    def export(self, call: Any, id: int, name: str, write: Any) -> None:
+        """`write` (a JS function) gets the pieces of the file of a collection, in order."""
+        work = self._collections.export(name, lambda piece: write(transfer(piece)), call.progress)
+        self._start(id, call, work)
+
+    def restore(self, call: Any, id: int, name: str, file: Any) -> None:
+        """Replace a collection by the export in `file` (a JS object: `size`, `read(start, end)`)."""
+
+        async def read(start: int, count: int) -> bytes:
+            return bytes((await file.read(start, start + count)).to_bytes())
+
+        self._start(id, call, self._collections.restore(name, read, file.size, call.progress))
 
     def cancel(self, id: int) -> None:
         """End a call, between two batches. A call that has ended is none."""
@@ -77,7 +96,8 @@ async def _open(host: Any, lock_bytes: bytes, manifest: bytes | None) -> Any:
     lock = ModelLock.from_json(lock_bytes)
     runtime = WebRuntime(host, lock)
     index = None if manifest is None else await Index.open(runtime, lock, manifest)
-    return transfer(Bridge(Embedder(runtime, lock), index))
+    embedder = Embedder(runtime, lock)
+    return transfer(Bridge(embedder, index, Calls(embedder, runtime.open_store)))
 
 
 def _run(call: Any, work: Coroutine[Any, Any, Any]) -> asyncio.Task[None]:

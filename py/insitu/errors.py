@@ -79,6 +79,48 @@ class IndexCorrupt(InsituError):
     code = "index-corrupt"
 
 
+class CollectionVersion(InsituError):
+    """The collection, or the export of one, has a format version that this release does not read."""
+
+    code = "collection-version"
+
+
+class CollectionCorrupt(InsituError):
+    """A part of a collection is not what was written. The rest answers; `stats()` says what is missing."""
+
+    code = "collection-corrupt"
+
+
+class ExportCorrupt(InsituError):
+    """The file is no export of a collection, or was cut or altered. Nothing was imported."""
+
+    code = "export-corrupt"
+
+
+class WrongPassphrase(InsituError):
+    """The export is encrypted, and the passphrase does not open it."""
+
+    code = "wrong-passphrase"
+
+
+class InvalidDocument(InsituError):
+    """A document cannot be put: the message names it and says why. Nothing was put."""
+
+    code = "invalid-document"
+
+
+class InvalidFilter(InsituError):
+    """`where` is no filter over the fields of the collection."""
+
+    code = "invalid-filter"
+
+
+class StorageUnavailable(InsituError):
+    """The browser keeps nothing here: a private window, or a page that came by plain http."""
+
+    code = "storage-unavailable"
+
+
 class NoDocuments(InsituError):
     """The folder has nothing to index."""
 

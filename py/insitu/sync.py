@@ -7,14 +7,15 @@ It holds no logic of its own. In a page or a notebook page, await the async name
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from insitu.embedder import Embedder
+from insitu.collection.collection import Collection, Found, Put
+from insitu.embedder import Embedder, Progress
 from insitu.errors import IndexNotFound, InvalidArgument
 from insitu.index.format import ENTRY, IndexManifest
 from insitu.index.search import Hit, Index
@@ -71,6 +72,66 @@ class SiteIndex:
     def search(self, query: str, k: int = 10) -> list[Hit]:
         """The `k` best passages, best first. See `Index.search`."""
         return _run(self.index.search(query, k))
+
+
+class FolderCollection:
+    """An opened collection in a folder. `collection` is its async face."""
+
+    def __init__(self, collection: Collection) -> None:
+        self.collection = collection
+
+    def put(self, documents: Sequence[Mapping[str, Any]], *, on_progress: Progress | None = None) -> Put:
+        """Add or replace documents `{"id", "text", "title", "fields"}`. See `Collection.put`."""
+        done = _run(self.collection.put(documents, on_progress=on_progress))
+        _run(self.collection.tidy())
+        return done
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Take documents away; how many there were."""
+        gone = _run(self.collection.delete(ids))
+        _run(self.collection.tidy())
+        return gone
+
+    def search(self, query: str | None = None, k: int = 10, *, where: object = None) -> list[Found]:
+        """The `k` best documents, each with its best passage. See `Collection.search`."""
+        return _run(self.collection.search(query, k, where=where))
+
+    def stats(self) -> dict[str, Any]:
+        """What is there. See `Collection.stats`."""
+        return _run(self.collection.stats())
+
+    def export_file(self, path: str | Path) -> None:
+        """Write all to one file, which the page imports too. Raises `CollectionCorrupt`, `WriteFailed`, `DiskFull`."""
+        from insitu.collection.folder import write_export
+
+        _run(write_export(self.collection.store, Path(path)))
+
+    def import_file(self, path: str | Path) -> int:
+        """Replace all by an export; how many documents. Raises `ExportCorrupt` and others, with nothing changed."""
+        from insitu.collection.folder import source_of
+
+        return _run(self.collection.restore(*source_of(Path(path))))
+
+    def close(self) -> None:
+        self.collection.store.close()
+
+
+def open_collection(
+    folder: str | Path,
+    *,
+    model: str = "minilm-l6",
+    variant: str = "int8",
+    fields: Mapping[str, str] | None = None,
+    dim: int | None = None,
+    rescore: bool | int = False,
+    threads: int = 0,
+) -> FolderCollection:
+    """Open the collection in `folder`, made if it is not there. See `Collection.open` for the options and errors."""
+    from insitu.collection.folder import FolderStore  # SQLite, which some builds of Python lack
+
+    embedder = open_model(model, variant, threads=threads).embedder
+    store = FolderStore(Path(folder))
+    return FolderCollection(_run(Collection.open(embedder, store, fields=fields, dim=dim, rescore=rescore)))
 
 
 def open_model(name: str = "minilm-l6", variant: str = "int8", *, threads: int = 0) -> Model:

@@ -3,12 +3,13 @@
 let insitu;
 let search;
 
-async function open({ base, threads, model, index, rows }) {
+async function open({ base, threads, model, index, rows, engine }) {
   const { open } = await import(`${base}/insitu.js`);
   const options = { base: `${base}/`, threads };
   if (model) options.model = model;
   if (index) options.index = index;
   if (rows) options.rows = rows;
+  if (engine) options.engine = engine;
   insitu = await open(options);
   search = index !== undefined;
   return insitu.stats();

@@ -20,12 +20,15 @@ T = TypeVar("T")
 class PageSubject:
     """The built web files, opened in `page` (a blank one). `base` is their URL, `model` that of the lock."""
 
-    def __init__(self, page: Page, *, bench: str, base: str, model: str, threads: int) -> None:
+    def __init__(self, page: Page, *, bench: str, base: str, model: str, threads: int, engine: str = "insitu") -> None:
         self.page = page
         page.add_script_tag(url=f"{bench}/ours.js", type="module")
         page.wait_for_function("globalThis.bench !== undefined")
-        options = {"base": base, "model": model, "threads": threads}
+        options = {"base": base, "model": model, "threads": threads, "engine": engine}
         self.stats: dict[str, Any] = page.evaluate("options => bench.open(options)", options)
+        device = self.stats["device"]
+        if device["engine"] != engine:
+            raise RuntimeError(f"The page runs on {device['engine']}, not on {engine}: {device['reason']}")
         if self.stats["threads"] != threads:
             raise RuntimeError(f"The page runs on {self.stats['threads']} threads, not on {threads}.")
 

@@ -126,8 +126,13 @@ def compare(
         stack.callback(native.close)
         site = Site(folders)
         stack.callback(site.close)
-        page = stack.enter_context(new_page(playwright, f"{site.base}/blank.html"))
-        ours = PageSubject(page, bench="/bench", base="/ours", model="/model/model.lock.json", threads=threads)
+
+        def opened(engine: str) -> PageSubject:
+            page = stack.enter_context(new_page(playwright, f"{site.base}/blank.html"))
+            paths = {"bench": "/bench", "base": "/ours", "model": "/model/model.lock.json"}
+            return PageSubject(page, **paths, threads=threads, engine=engine)
+
+        ours, same = opened("insitu"), opened("onnxruntime")
         rivals: dict[str, rival.Rival] = {}
         for name, build in builds.items():
             page = stack.enter_context(new_page(playwright, f"{site.base}/blank.html"))
@@ -135,10 +140,15 @@ def compare(
             report.versions.update({f"rival {key}": value for key, value in rivals[name].versions.items()})
         each: dict[str, Callable[[Sequence[str]], list[float]]] = {
             "page": ours.each,
+            "page, by onnxruntime-web": same.each,
             **{name: r.each for name, r in rivals.items()},
             "native": native.each,
         }
-        bulk: dict[str, Callable[[Sequence[str]], float]] = {"page": ours.bulk, "native": native.bulk}
+        bulk: dict[str, Callable[[Sequence[str]], float]] = {
+            "page": ours.bulk,
+            "page, by onnxruntime-web": same.bulk,
+            "native": native.bulk,
+        }
         for name, r in rivals.items():
             bulk[f"{name}, batches of {BATCH}"] = lambda texts, r=r: r.bulk(texts, BATCH)  # type: ignore[misc]
             bulk[f"{name}, one by one"] = lambda texts, r=r: r.bulk(texts, 1)  # type: ignore[misc]

@@ -10,13 +10,14 @@ import subprocess
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from conftest import ROOT
+from conftest import ROOT, watched
 from page.folder import Served
 from page.texts import PAGES
 
@@ -51,9 +52,22 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime: Any, model_dir: Path
     report = wait(build_index(folder, folder / "insitu", runtime, runtime.lock, model_dir=model_dir))
     assert report.pages == len(PAGES)
     shutil.copytree(os.environ.get("INSITU_WEB_DIST") or web_dist, folder / "insitu", dirs_exist_ok=True)
-    bundle = ["--bundle", "--format=esm", f"--outfile={folder / 'parts.js'}", "--log-level=error"]
-    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page/parts.ts", *bundle], check=True)
+    bundle("parts.ts", folder / "parts.js")
     return folder
+
+
+def bundle(name: str, out: Path) -> None:
+    """A file of this folder with all that it imports, as one script."""
+    options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error"]
+    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page" / name, *options], check=True)
+
+
+@pytest.fixture(scope="session")
+def start_parts(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The script of `start_parts.ts`."""
+    out = tmp_path_factory.mktemp("parts") / "parts.js"
+    bundle("start_parts.ts", out)
+    return out.read_bytes()
 
 
 @pytest.fixture(scope="session")
@@ -72,25 +86,78 @@ def serve_site(site: Path) -> Iterator[Serve]:
 @pytest.fixture(scope="session")
 def opened(browser: Browser, site: Path) -> Iterator[Page]:
     """One page for all tests that only ask: `open()` was called, `insitu` holds what it gave."""
-    with Served(site).running() as served:
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        wrong: list[str] = []
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        context.on("request", lambda r: None if r.url.startswith((served.address, "blob:")) else wrong.append(r.url))
-        page.goto(served.address + "empty.html")
-        page.evaluate(OPEN)
+    with Served(site).running() as served, watched(browser, silent=True, origins=(served.address,)) as page:
+        opened_on(page, served)
         yield page
-        context.close()
-        assert wrong == [], "the console is empty and no request leaves the origin"
+
+
+@dataclass(frozen=True)
+class Visited:
+    """`page`, on which `open()` was called and everything settled; `first` and `settled` are its `stats()` then and
+    `answer` its hits for `ASKED`. Its profile has the files and a snapshot of Python, which save half of a start."""
+
+    page: Page
+    served: Served
+    first: dict[str, Any]
+    settled: dict[str, Any]
+    answer: list[dict[str, Any]]
+
+
+ASKED = "insitu.search('how do I keep a cat warm')"
+
+
+@pytest.fixture(scope="session")
+def visited_once(browser: Browser, site: Path) -> Iterator[Visited]:
+    with Served(site).running() as served, watched(browser) as page:
+        first = opened_on(page, served)
+        answer = page.evaluate(ASKED)
+        settled(page)
+        yield Visited(page, served, first, page.evaluate("insitu.stats()"), answer)
+
+
+@pytest.fixture
+def visited(visited_once: Visited) -> Visited:
+    """A page for tests that visit it again. They leave files and snapshot whole; what they ask of `served` ends here."""
+    served = visited_once.served
+    served.asked.clear()
+    served.instead.clear()
+    return visited_once
+
+
+@pytest.fixture
+def faulty(browser: Browser) -> Iterator[Page]:
+    """A page in a fresh profile that may write to its console: a file that is missing, or an answer that breaks, does."""
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    yield page
+    context.close()
 
 
 OPEN = """async (options) => {
     window.loading = [];
     window.insitu = await (await import('/insitu/insitu.js')).open({...options, onProgress: (l) => loading.push(l)});
 }"""
+
+
+def opened_on(page: Page, served: Served, **options: Any) -> dict[str, Any]:
+    """`open(options)` on a page of `served`, whose `insitu` it then is; its `stats()`."""
+    page.goto(served.address + "empty.html")
+    page.evaluate(OPEN, options)
+    stats: dict[str, Any] = page.evaluate("insitu.stats()")
+    return stats
+
+
+def settled(page: Page) -> None:
+    """All that goes on after `open()` is done."""
+    page.evaluate(
+        "async () => { while (!(await insitu.stats()).settled) await new Promise((done) => setTimeout(done, 50)); }"
+    )
+
+
+def answers(page: Page) -> bool:
+    return bool(page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats")
+
 
 # Runs `act` on the page; gives what it threw, as [name, code, message].
 CAUGHT = """async (act) => {

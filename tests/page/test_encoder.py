@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from insitu.embedder import Embedder
 from insitu.model import cache
@@ -19,7 +20,7 @@ from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
-from page.conftest import OPEN, Serve, wait
+from page.conftest import Serve, caught, opened_on, settled, wait
 from page.folder import Served
 from page.texts import SCRIPTS
 
@@ -29,10 +30,8 @@ EMBED = "async (texts) => (await insitu.embed(texts, { task: 'none' })).map((vec
 
 
 def opened_with(page: Page, served: Served, **options: Any) -> dict[str, Any]:
-    page.goto(served.address + "empty.html")
-    page.evaluate(OPEN, options)
-    found: dict[str, Any] = page.evaluate("insitu.stats()")["device"]
-    return found
+    device: dict[str, Any] = opened_on(page, served, **options)["device"]
+    return device
 
 
 def cosines(one: Any, other: Any) -> Any:
@@ -95,14 +94,6 @@ def test_gemma_gives_the_vectors_of_native_onnxruntime(
     assert found.min() >= least, found
 
 
-@pytest.fixture
-def faulty(browser: Browser) -> Iterator[Page]:
-    """A page that may write to its console: a file that is missing does."""
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
 def test_without_its_kernel_onnxruntime_runs_the_model(faulty: Page, serve_site: Serve) -> None:
     device = opened_with(faulty, serve_site(missing={"/insitu/encoder.wasm"}))
     assert device["engine"] == "onnxruntime" and device["reason"]
@@ -129,12 +120,26 @@ def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve)
     runs = []
     for _ in range(2):
         opened_with(page, served)
-        page.evaluate(
-            "async () => { while (!(await insitu.stats()).settled) await new Promise((r) => setTimeout(r, 50)); }"
-        )
+        settled(page)
         keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
         runs.append([key for key in keys if "HeadlessChrome" in key])
     assert len(runs[0]) == 1 and runs[0] == runs[1]
+
+
+def test_what_is_no_number_is_an_error_and_no_vector(page: Page, serve_gemma: Any, gemmas: dict[str, Path]) -> None:
+    lock = read_lock(gemmas["int8"])
+    model = onnx.load(str(gemmas["int8"] / lock.graph.file))
+    (scale,) = (t for t in model.graph.initializer if t.name == "layer.3.up.scale")
+    values = onnx.numpy_helper.to_array(scale).copy()
+    values[5] = np.nan
+    scale.CopyFrom(onnx.numpy_helper.from_array(values, scale.name))
+    served = serve_gemma("int8")
+    graph = model.SerializeToString()
+    ref = replace(lock.graph, bytes=len(graph), sha256=hashlib.sha256(graph).hexdigest())
+    served.instead[f"/gemma/{ref.file}"] = graph
+    served.instead["/gemma/model.lock.json"] = replace(lock, graph=ref).to_json().encode()
+    assert opened_with(page, served, model="/gemma/model.lock.json")["engine"] == "insitu"
+    assert caught(page, "insitu.embed(['cats'])")[1] == "not-a-number"
 
 
 def test_a_graph_that_does_not_say_what_it_is_runs_on_onnxruntime(

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
+from conftest import watched
 from insitu.embedder import Embedder
 from insitu.index.search import Index
 from insitu.model.export import export
 from insitu.runtime.native import NativeRuntime
 from insitu.site import build_index
 from make_checkpoint import make
-from page.conftest import OPEN, wait
+from page.conftest import opened_on, wait
 from page.folder import Served
 from page.texts import PAGES, SCRIPTS
 
@@ -47,18 +48,9 @@ def gemma(
         (site / name).write_text(html, "utf-8")
     wait(build_index(site, site / "insitu", runtime, runtime.lock, model_dir=model))
     shutil.copytree(web_dist, site / "insitu", dirs_exist_ok=True)
-    with Served(site).running() as served:
-        context = browser.new_context()
-        page = context.new_page()
-        page.set_default_timeout(120_000)
-        wrong: list[str] = []
-        page.on("console", lambda message: wrong.append(message.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.goto(served.address + "empty.html")
-        page.evaluate(OPEN)
+    with Served(site).running() as served, watched(browser, silent=True) as page:
+        opened_on(page, served)
         yield Opened(page, runtime, site)
-        context.close()
-        assert wrong == []
 
 
 @pytest.mark.parametrize("task", ["query", "document", "clustering", "none"])

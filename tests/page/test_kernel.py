@@ -103,7 +103,7 @@ def test_a_hundred_thousand_vectors_are_scanned_exactly(
     codes = random.integers(-127, 128, (100_000, 128), np.int8)
     scales = random.random(100_000, np.float32)
     query = random.integers(-127, 128, 128, np.int8)
-    positions, scores, median, least = scan(opened, kernel, codes, scales, query, 0.01, 50, repeat=100)
+    positions, scores, median, least = scan(opened, kernel, codes, scales, query, 0.01, 50, repeat=20)
     assert (positions, scores) == truth(codes, scales, query, 0.01, 50)
     with capsys.disabled():
         print(f"\n  scan of 100,000 x 128, {kernel}: median {median:.2f} ms, least {least:.2f} ms")

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
-from page.conftest import OPEN, Serve, caught
-from page.folder import Served
+from page.conftest import Serve, Visited, answers, caught, opened_on
 
 OPENING = "(await import('/insitu/insitu.js')).open()"
 
 
-@pytest.fixture
-def faulty(browser: Browser) -> Iterator[Page]:
-    """A page that may write to its console: a file that is missing does."""
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
-
-
-def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    page.goto(served.address + "empty.html")
-    page.evaluate(OPEN, options)
-    found: dict[str, Any] = page.evaluate("insitu.stats()")
-    return found
-
-
-def test_an_isolated_page_has_the_threads_that_it_asks_for(page: Page, serve_site: Serve) -> None:
-    stats = opened_on(page, serve_site(), {"threads": 2})
+def test_an_isolated_page_has_the_threads_that_it_asks_for(visited: Visited) -> None:
+    page = visited.page
+    stats = opened_on(page, visited.served, threads=2)
     assert stats["isolated"] and stats["threads"] == min(2, page.evaluate("navigator.hardwareConcurrency"))
     assert stats["verified"]
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert answers(page)
 
 
 def test_an_isolated_page_takes_half_the_processors(opened: Page) -> None:
@@ -66,7 +50,7 @@ def test_parts_load_side_by_side_and_tell_how_far_they_are(opened: Page) -> None
 def test_a_page_that_is_not_isolated_works_on_one_thread(page: Page, serve_site: Serve) -> None:
     stats = opened_on(page, serve_site(isolated=False))
     assert (stats["isolated"], stats["threads"]) == (False, 1)
-    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert answers(page)
 
 
 @pytest.mark.parametrize(
@@ -120,11 +104,12 @@ def test_every_call_ends_when_the_worker_dies(faulty: Page, serve_site: Serve) -
     assert found == ["worker-died"] * 4
 
 
-def test_close_ends_the_calls_under_way_and_all_later_ones(faulty: Page, serve_site: Serve) -> None:
-    opened_on(faulty, serve_site())
+def test_close_ends_the_calls_under_way_and_all_later_ones(visited: Visited) -> None:
+    page = visited.page
+    opened_on(page, visited.served)
     act = "(() => { const call = insitu.embed(Array(400).fill('word '.repeat(200))); insitu.close(); return call; })()"
-    assert caught(faulty, act)[1] == "closed"
-    assert caught(faulty, "insitu.search('cats')")[1] == "closed"
+    assert caught(page, act)[1] == "closed"
+    assert caught(page, "insitu.search('cats')")[1] == "closed"
 
 
 def entry(site: Path) -> dict[str, Any]:
@@ -168,10 +153,10 @@ def test_a_tampered_text_is_refused_when_it_is_needed(faulty: Page, serve_site: 
         (None, "index-corrupt"),
     ],
 )
-def test_another_index_is_refused_by_its_name(
-    faulty: Page, serve_site: Serve, site: Path, change: Any, code: str
-) -> None:
-    body = b'{"cut": ' if change is None else json.dumps(entry(site) | change).encode()
-    faulty.goto(serve_site(instead={"/insitu/index.json": body}).address + "empty.html")
-    found = caught(faulty, OPENING)
+def test_another_index_is_refused_by_its_name(visited: Visited, site: Path, change: Any, code: str) -> None:
+    visited.served.instead["/insitu/index.json"] = (
+        b'{"cut": ' if change is None else json.dumps(entry(site) | change).encode()
+    )
+    visited.page.goto(visited.served.address + "empty.html")
+    found = caught(visited.page, OPENING)
     assert found[1] == code, found

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from insitu.index.search import Index
 from insitu.runtime.native import NativeRuntime
-from page.conftest import OPEN, Serve, caught, wait
+from page.conftest import Serve, Visited, caught, opened_on, wait
 from page.texts import QUESTIONS
 
 
@@ -43,15 +43,15 @@ def test_questions_asked_at_once_each_get_their_answer(opened: Page) -> None:
     assert [url.partition("#")[0] for url in found] == list(QUESTIONS.values())
 
 
-def test_without_an_index_there_are_vectors_and_a_named_error(page: Page, serve_site: Serve, model_url: str) -> None:
-    page.goto(serve_site().address + "empty.html")
-    page.evaluate(OPEN, {"model": model_url})
+def test_without_an_index_there_are_vectors_and_a_named_error(visited: Visited, model_url: str) -> None:
+    page = visited.page
+    opened_on(page, visited.served, model=model_url)
     assert page.evaluate("async () => (await insitu.embed(['a']))[0].length") == 384
     assert caught(page, "insitu.search('a')")[1] == "runtime-unavailable"
 
 
-def test_the_search_page_answers_while_typing_and_links_to_the_passage(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
+def test_the_search_page_answers_while_typing_and_links_to_the_passage(visited: Visited) -> None:
+    page, served = visited.page, visited.served
     page.goto(served.address + "insitu/search.html")
     page.get_by_label("Ask in your own words").fill("how do I mend a flat tyre")
     first = page.locator("#hits li").first
@@ -76,8 +76,9 @@ def test_the_search_page_answers_with_the_network_cut(page: Page, serve_site: Se
     expect(page.locator("#hits a").first).to_have_text("Watching stars")
 
 
-def test_markup_in_a_passage_is_shown_as_text(page: Page, serve_site: Serve) -> None:
-    page.goto(serve_site().address + "insitu/search.html?q=markup+that+runs+a+script+by+an+error+of+an+image")
+def test_markup_in_a_passage_is_shown_as_text(visited: Visited) -> None:
+    page = visited.page
+    page.goto(visited.served.address + "insitu/search.html?q=markup+that+runs+a+script+by+an+error+of+an+image")
     first = page.locator("#hits li").first
     expect(first.locator(".text")).to_contain_text("<script>console.error('ran')</script>")
     assert page.locator("#hits img, #hits script").count() == 0

@@ -1,201 +1,16 @@
-"""The start: what is kept, what a broken network and a broken cache do to it, the interpreter's snapshot, its trace."""
+"""The start: what is kept, what a broken cache does to it, the interpreter's snapshot, its trace."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import random
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 
 from conftest import ROOT, VERSION
-from page.conftest import OPEN, Serve
-from page.folder import Served
-from page.lossy import Lossy
-
-MB = 1 << 20
-PIECE = 4 * MB  # as in web/src/files.ts
-
-
-def opened_on(page: Page, served: Served, options: dict[str, Any] | None = None) -> dict[str, Any]:
-    page.set_default_timeout(120_000)
-    page.goto(served.address + "empty.html")
-    page.evaluate(OPEN, options)
-    found: dict[str, Any] = page.evaluate("insitu.stats()")
-    return found
-
-
-def settled(page: Page) -> None:
-    """All that goes on after `open()` is done."""
-    page.evaluate(
-        "async () => { while (!(await insitu.stats()).settled) await new Promise((done) => setTimeout(done, 50)); }"
-    )
-
-
-def answers(page: Page) -> bool:
-    return bool(page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats")
-
-
-# --- one file over a bad network -----------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def parts(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    out = tmp_path_factory.mktemp("parts") / "parts.js"
-    bundle = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error"]
-    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page/start_parts.ts", *bundle], check=True)
-    return out.read_bytes()
-
-
-@pytest.fixture
-def lossy(parts: bytes) -> Iterator[Callable[..., Lossy]]:
-    """lossy(body, **faults) -> Lossy, for the length of one test."""
-    with ExitStack() as stack:
-        yield lambda body, **faults: stack.enter_context(Lossy(body, pages={"/parts.js": parts}, **faults).running())
-
-
-@pytest.fixture
-def faulty(browser: Browser) -> Iterator[BrowserContext]:
-    """Pages of a fresh profile that may write to their console: a connection that breaks does."""
-    context = browser.new_context()
-    yield context
-    context.close()
-
-
-def body(size: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def ref(data: bytes) -> dict[str, Any]:
-    return {"file": "file", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-
-
-# Loads the file; gives the SHA-256 of what came and the most bytes that progress told, or the code of the error.
-LOAD = """async ([ref, options]) => {
-    const { load, Store } = await import('/parts.js');
-    window.store = await Store.open('insitu-files');
-    let told = 0;
-    const onBytes = (count) => { window.told = told += count; };
-    try {
-        const bytes = await load(ref, location.href, 'model-corrupt', store, {...options, onBytes});
-        const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', bytes));
-        return [Array.from(digest, (b) => b.toString(16).padStart(2, '0')).join(''), told];
-    } catch (error) { return [error.code ?? String(error), told]; }
-}"""
-
-
-def loaded(page: Page, served: Lossy, wanted: dict[str, Any]) -> list[Any]:
-    page.goto(served.address + "page.html")
-    result: list[Any] = page.evaluate(LOAD, [wanted, {}])
-    return result
-
-
-def test_a_download_cut_at_twenty_random_bytes_goes_on_where_it_was(
-    faulty: BrowserContext, lossy: Callable[..., Lossy]
-) -> None:
-    data = body(9 * MB + 12345)
-    cuts = sorted(random.Random(7).sample(range(1, len(data)), 20))
-    served = lossy(data, cuts=list(cuts))
-    assert loaded(faulty.new_page(), served, ref(data)) == [ref(data)["sha256"], len(data)]
-    # Each request asks for what the cut before it had left out, and for nothing twice.
-    starts = [int(asked.removeprefix("bytes=").rstrip("-") or 0) for asked in served.asked]
-    assert len(starts) == 21 and starts[0] == 0
-    assert all(start <= cut for start, cut in zip(starts[1:], cuts, strict=True))
-    lost = sum(cut - start for start, cut in zip(starts[1:], cuts, strict=True))
-    # What the browser had not handed over yet is lost with the connection; beginning again would lose ten times the file.
-    assert lost < len(data), "what had arrived was asked for again"
-
-
-def test_without_ranges_the_download_begins_again(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(3 * MB)
-    served = lossy(data, ranges=False, cuts=[MB, 2 * MB])
-    assert loaded(faulty.new_page(), served, ref(data)) == [ref(data)["sha256"], len(data)]
-    assert len(served.asked) == 3
-
-
-def test_a_network_that_stays_broken_is_a_named_error(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(MB)
-    served = lossy(data, cuts=[0] * 20)
-    assert loaded(faulty.new_page(), served, ref(data)) == ["fetch-failed", 0]
-    assert len(served.asked) <= 10
-
-
-def test_a_file_that_changes_in_the_middle_is_never_mixed(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    old, new = body(6 * MB, 1), body(6 * MB, 2)
-    served = lossy(old, then=new, cuts=[5 * MB])
-    assert loaded(faulty.new_page(), served, ref(new)) == [ref(new)["sha256"], len(new)]
-    # The server itself says that the halves would not belong together: no third request is needed.
-    assert len(served.asked) == 2 and served.asked[1].startswith("bytes=")
-
-
-@pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b"x" + data[1:]])
-def test_another_file_is_refused_after_a_second_download(
-    faulty: BrowserContext, lossy: Callable[..., Lossy], change: Callable[[bytes], bytes]
-) -> None:
-    data = body(5 * MB)
-    served = lossy(change(data))
-    assert loaded(faulty.new_page(), served, ref(data)) == ["model-corrupt", 0]
-    assert len(served.asked) == 2
-
-
-def test_the_next_visit_goes_on_where_the_last_one_ended(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(10 * MB)
-    served = lossy(data, cuts=[9 * MB] + [0] * 20)
-    page = faulty.new_page()
-    assert loaded(page, served, ref(data))[0] == "fetch-failed"
-    page.close()
-    served.asked.clear()
-    served.cuts.clear()
-    assert loaded(faulty.new_page(), served, ref(data)) == [ref(data)["sha256"], len(data)]
-    assert served.asked == [f"bytes={2 * PIECE}-"]
-    served.asked.clear()
-    assert loaded(faulty.new_page(), served, ref(data)) == [ref(data)["sha256"], len(data)]
-    assert served.asked == []
-
-
-def test_two_tabs_share_one_download(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(10 * MB)
-    served = lossy(data, pace=0.02)
-    tabs = [faulty.new_page(), faulty.new_page()]
-    for tab in tabs:
-        tab.goto(served.address + "page.html")
-        tab.evaluate("([run, ref]) => { window.found = eval(run)([ref, {}]); }", [LOAD, ref(data)])
-    for tab in tabs:
-        assert tab.evaluate("found") == [ref(data)["sha256"], len(data)]
-    assert served.asked == [""]
-
-
-def test_a_tab_that_closes_leaves_its_download_to_the_next(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(12 * MB)
-    served = lossy(data, pace=0.1)
-    tabs = [faulty.new_page(), faulty.new_page()]
-    for tab in tabs:
-        tab.goto(served.address + "page.html")
-        tab.evaluate("([run, ref]) => { window.found = eval(run)([ref, {}]); }", [LOAD, ref(data)])
-    tabs[0].wait_for_function(f"window.told > {PIECE + MB}")
-    tabs[0].close()
-    served.pace = 0
-    assert tabs[1].evaluate("found") == [ref(data)["sha256"], len(data)]
-    assert len(served.asked) == 2
-    assert served.asked[1].startswith("bytes=") and int(served.asked[1][6:-1]) >= PIECE
-
-
-def test_an_abort_ends_the_download(faulty: BrowserContext, lossy: Callable[..., Lossy]) -> None:
-    data = body(12 * MB)
-    served = lossy(data, pace=0.1)
-    page = faulty.new_page()
-    page.goto(served.address + "page.html")
-    run = "([run, ref]) => eval(run)([ref, {signal: AbortSignal.timeout(700)}])"
-    assert page.evaluate(run, [LOAD, ref(data)])[0] == "aborted"
-    page.wait_for_timeout(1000)
-    assert served.gone == 1 and len(served.asked) == 1
-
+from page.conftest import ASKED, OPEN, Serve, Visited, answers, opened_on, settled
 
 # --- what is kept --------------------------------------------------------------------------------------------------
 
@@ -206,12 +21,9 @@ KEYS = """async () => {
 }"""
 
 
-def test_a_second_visit_takes_its_files_from_the_cache(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    first = opened_on(page, served)
+def test_a_second_visit_takes_its_files_from_the_cache(visited: Visited) -> None:
+    page, served, first = visited.page, visited.served, visited.first
     assert first["cache"] == {"works": True, "reason": "", "hits": 0, "misses": first["cache"]["misses"]}
-    settled(page)
-    served.asked.clear()
     second = opened_on(page, served)
     settled(page)
     assert second["cache"]["hits"] >= 6 and second["cache"]["misses"] == 0
@@ -219,8 +31,8 @@ def test_a_second_visit_takes_its_files_from_the_cache(page: Page, serve_site: S
     assert kept == []
 
 
-def test_files_that_nobody_names_any_more_are_dropped(page: Page, serve_site: Serve, parts: bytes) -> None:
-    served = serve_site(instead={"/start_parts.js": parts})
+def test_files_that_nobody_names_any_more_are_dropped(page: Page, serve_site: Serve, start_parts: bytes) -> None:
+    served = serve_site(instead={"/start_parts.js": start_parts})
     page.goto(served.address + "empty.html")
     page.evaluate(
         """async (name) => {
@@ -248,10 +60,8 @@ def test_files_that_nobody_names_any_more_are_dropped(page: Page, serve_site: Se
     assert page.evaluate("indexedDB.databases()") == []
 
 
-def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path, model_url: str) -> None:
-    served = serve_site()
-    opened_on(page, served)
-    settled(page)
+def test_a_damaged_cache_heals_itself(visited: Visited, site: Path, model_url: str) -> None:
+    page, served = visited.page, visited.served
     graph = json.loads((site / model_url.lstrip("/")).read_text())["graph"]
     damage = """async (key) => {
         const cache = await caches.open('insitu-files');
@@ -262,7 +72,6 @@ def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path,
         await cache.put(url, new Response(bytes, { headers: found.headers }));
     }"""
     page.evaluate(damage, f"{graph['sha256']}/1")
-    served.asked.clear()
     assert opened_on(page, served)["cache"]["misses"] == 1
     assert answers(page)
     settled(page)
@@ -272,10 +81,9 @@ def test_a_damaged_cache_heals_itself(page: Page, serve_site: Serve, site: Path,
     assert opened_on(page, served)["cache"]["misses"] == 0
 
 
-def test_without_cache_storage_the_page_goes_on_and_says_why(page: Page, serve_site: Serve, site: Path) -> None:
+def test_without_cache_storage_the_page_goes_on_and_says_why(page: Page, serve_site: Serve) -> None:
     broken = b"Object.defineProperty(self, 'caches', { get() { throw new DOMException('denied', 'SecurityError'); } });"
-    worker = (site / "insitu/worker.js").read_bytes()
-    stats = opened_on(page, serve_site(instead={"/insitu/worker.js": broken + worker}))
+    stats = opened_on(page, serve_site(script=broken))
     assert not stats["cache"]["works"] and "denied" in stats["cache"]["reason"]
     assert answers(page)
 
@@ -324,17 +132,14 @@ CHANGE = """async ([change, sum]) => {
 SNAPSHOTS = "async () => (await (await caches.open('insitu-python')).keys()).map(({ url }) => url)"
 
 
-def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(page: Page, serve_site: Serve) -> None:
-    served = serve_site()
-    first = opened_on(page, served)
-    assert first["snapshot"] == {"state": "none", "reason": ""}
-    settled(page)
-    assert page.evaluate("insitu.stats()")["snapshot"] == {"state": "made", "reason": ""}
+def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(visited: Visited) -> None:
+    page = visited.page
+    assert visited.first["snapshot"] == {"state": "none", "reason": ""}
+    assert visited.settled["snapshot"] == {"state": "made", "reason": ""}
     assert len(page.evaluate(SNAPSHOTS)) == 1
-    expected = page.evaluate("insitu.search('how do I keep a cat warm')")
-    second = opened_on(page, served)
+    second = opened_on(page, visited.served)
     assert second["snapshot"] == {"state": "used", "reason": ""}
-    assert page.evaluate("insitu.search('how do I keep a cat warm')") == expected
+    assert page.evaluate(ASKED) == visited.answer
     # All that Python does in the page still works: an error, progress, an abort between two batches.
     assert page.evaluate("insitu.search('').catch((error) => error.code)") == "empty-query"
     run = """async () => {
@@ -362,11 +167,10 @@ def test_the_second_visit_starts_from_a_snapshot_that_the_first_one_made(page: P
     ],
 )
 def test_a_snapshot_that_is_no_good_is_dropped_in_silence(
-    page: Page, serve_site: Serve, parts: bytes, change: str, seems_whole: bool, reason: str | None
+    visited: Visited, start_parts: bytes, change: str, seems_whole: bool, reason: str | None
 ) -> None:
-    served = serve_site(instead={"/start_parts.js": parts})
-    opened_on(page, served)
-    settled(page)
+    page, served = visited.page, visited.served
+    served.instead["/start_parts.js"] = start_parts
     page.evaluate(CHANGE, [change, seems_whole])
     stats = opened_on(page, served)
     assert stats["snapshot"]["state"] == ("none" if reason is None else "refused")
@@ -376,8 +180,10 @@ def test_a_snapshot_that_is_no_good_is_dropped_in_silence(
     assert opened_on(page, served)["snapshot"]["state"] == "used"
 
 
-def test_the_checksum_tells_every_change_of_a_byte(opened: Page, parts: bytes) -> None:
-    opened.context.route("**/checksum.js", lambda route: route.fulfill(body=parts, content_type="text/javascript"))
+def test_the_checksum_tells_every_change_of_a_byte(opened: Page, start_parts: bytes) -> None:
+    opened.context.route(
+        "**/checksum.js", lambda route: route.fulfill(body=start_parts, content_type="text/javascript")
+    )
     found = opened.evaluate(
         """async () => {
             const { checksum } = await import('/checksum.js');

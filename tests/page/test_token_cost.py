@@ -5,14 +5,12 @@ Times are compared with each other in one page, never with a clock: the margins 
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, CDPSession, Page
 
-from insitu.model.vocabulary import pack_vocabulary
 from page.conftest import Serve
 from page.texts import PAGES, QUESTIONS, SCRIPTS
 
@@ -45,10 +43,8 @@ ENCODE = """(texts) => {
 
 
 @pytest.fixture
-def blank(browser: Browser, serve_site: Serve, site: Path, gemma_json: Path) -> Page:
-    data = json.loads(gemma_json.read_text("utf-8"))
-    data["added_tokens"].pop()  # <image_soft_token>, which has no row: the export leaves it out
-    (site / "gemma.bin").write_bytes(pack_vocabulary(data))
+def blank(browser: Browser, serve_site: Serve, site: Path, gemma_json: Path, gemma_vocabulary: bytes) -> Page:
+    (site / "gemma.bin").write_bytes(gemma_vocabulary)
     (site / "gemma.json").write_bytes(gemma_json.read_bytes())
     page = browser.new_page()
     page.goto(serve_site().address + "empty.html")

@@ -42,24 +42,16 @@ def bert_reference(model_dir: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def gemma_exported(gemma_json: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Gemma's tokenizer.json as the export writes it: without the added tokens that have no row."""
-    data = json.loads(gemma_json.read_text("utf-8"))
-    assert data["added_tokens"].pop()["content"] == "<image_soft_token>"
-    path = tmp_path_factory.mktemp("gemma") / "tokenizer.json"
-    path.write_text(json.dumps(data), "utf-8")
-    return path
-
-
-@pytest.fixture(scope="module")
-def gemma(opened: Page, site: Path, gemma_exported: Path) -> Page:
-    (site / "gemma.bin").write_bytes(pack_vocabulary(json.loads(gemma_exported.read_text("utf-8"))))
+def gemma(opened: Page, site: Path, gemma_vocabulary: bytes) -> Page:
+    (site / "gemma.bin").write_bytes(gemma_vocabulary)
     return open_tokenizer(opened, "gemma", "/gemma.bin")
 
 
 @pytest.fixture(scope="module")
-def gemma_reference(gemma_exported: Path) -> Any:
-    return reference(gemma_exported)
+def gemma_reference(gemma_exported: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("gemma") / "tokenizer.json"
+    path.write_text(json.dumps(gemma_exported), "utf-8")
+    return reference(path)
 
 
 @pytest.fixture(scope="module")

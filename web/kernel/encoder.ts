@@ -11,6 +11,8 @@ import { finish, pool, project } from "./encoder/head";
 import { product, productBlocks } from "./encoder/product";
 import { embed, norm, quantise, turn } from "./encoder/rows";
 
+export { packBlocks, packColumns } from "./encoder/pack";
+
 /** The first byte that the kernel does not use itself. */
 export function heapBase(): usize {
   return __heap_base;
@@ -50,7 +52,7 @@ export function run(tape: usize, state: usize, thread: i32, threads: i32): bool 
       case Op.productBlocks:
         productBlocks(
           arg(s, 1), arg(s, 2), arg(s, 3), arg(s, 4), arg(s, 5), arg(s, 6), arg(s, 7), arg(s, 8), arg(s, 9), arg(s, 10),
-          arg(s, 11), thread, threads,
+          arg(s, 11), arg(s, 12), thread, threads,
         );
         break;
       case Op.turn:

@@ -3,7 +3,7 @@
 
 import * as wasm from "onnxruntime-web/wasm";
 import { Encoder } from "./encoder/encoder.ts";
-import { half } from "./encoder/weights.ts";
+import { fromFloat16 } from "./encoder/weights.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
 import { padded } from "./ids.ts";
@@ -129,14 +129,12 @@ export async function openWebGpu(base: string, graph: Graph, threads: number): P
   return sessionDevice("webgpu", runtime, session, threads, lost);
 }
 
-async function createSession(runtime: Runtime, graph: Graph, device: DeviceName): Promise<wasm.InferenceSession> {
-  const session = await runtime.InferenceSession.create(graph.bytes, {
+function createSession(runtime: Runtime, graph: Graph, device: DeviceName): Promise<wasm.InferenceSession> {
+  return runtime.InferenceSession.create(graph.bytes, {
     executionProviders: [device],
     graphOptimizationLevel: "all",
     externalData: graph.data,
   });
-  graph.data.length = 0; // the session has a copy
-  return session;
 }
 
 function sessionDevice(
@@ -216,15 +214,9 @@ export async function within<T>(work: Promise<T>): Promise<T> {
 /** The cosine of a unit vector to the canary's. */
 export function cosine(vector: Float32Array, canary: Canary): number {
   const bytes = Uint8Array.from(atob(canary.embedding), (c) => c.charCodeAt(0));
-  const view = new DataView(bytes.buffer);
-  let sum = 0;
-  let square = 0;
-  for (let i = 0; 2 * i < bytes.length; i++) {
-    const value = half(view.getUint16(2 * i, true));
-    sum += value * vector[i]!;
-    square += value * value;
-  }
-  return sum / Math.sqrt(square);
+  const golden = fromFloat16(new Uint16Array(bytes.buffer));
+  const sum = golden.reduce((sum, value, i) => sum + value * vector[i]!, 0);
+  return sum / Math.hypot(...golden);
 }
 
 function configure({ env }: Runtime, path: string, threads: number): void {

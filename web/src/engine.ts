@@ -20,7 +20,6 @@ import type { Rows } from "./rows.ts";
 const CANARY = 0.9;
 
 export interface EngineOptions {
-  graph: Graph;
   rows: Rows;
   /** Components of a token row, and of the largest vector. */
   dim: number;
@@ -63,12 +62,16 @@ export class Engine {
     this.device = { used: name, engine, threads, reason };
   }
 
-  /** Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`. */
-  static async open(options: EngineOptions): Promise<Engine> {
-    if (!options.first) return new Engine(await options.last(options.graph), options, "");
+  /**
+   * `graph` is let go when it is open: a large one takes as much memory as the weights made of it.
+   *
+   * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`.
+   */
+  static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
+    if (!options.first) return new Engine(await options.last(graph), options, "");
     let device: Device | undefined;
     try {
-      device = await options.first(options.graph);
+      device = await options.first(graph);
       const engine = new Engine(device, options, "");
       if (!(await options.trusted?.known())) {
         await engine.#sing();
@@ -114,7 +117,9 @@ export class Engine {
     try {
       outputs = await this.#ask(inputs);
     } catch (error) {
-      if (!this.#options.first || this.#device.last) throw error;
+      // Numbers that are none come from the model here: onnxruntime may round them to integers and tell nobody.
+      const broken = this.#device.name === "wasm" && error instanceof InsituError;
+      if (this.#device.last || broken) throw error;
       // The batch is finished on onnxruntime's WASM, and all later ones are run there.
       this.#device.close();
       this.#device = await this.#options.last(await this.#options.again());

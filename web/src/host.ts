@@ -1,9 +1,11 @@
 // What Python calls: the web half of `insitu.runtime.web`. Plain things and handles only; vectors stay here.
 
 import { Block } from "./block.ts";
+import { CollectionStore } from "./collection_store.ts";
 import { InsituError } from "./errors.ts";
 import { isStored, load, type Bytes, type FileRef } from "./files.ts";
 import type { Engine } from "./engine.ts";
+import { GrowingCodes } from "./growing.ts";
 import type { Codes, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -75,8 +77,31 @@ export class Host {
 
   /** The `k` best of `codes` for row 0 of `query`: positions and scores, best first. */
   scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): [Int32Array, Float32Array] {
-    const found = this.scanner.scan(query.row(0, full), codes, k, among);
+    const scanner = codes instanceof GrowingCodes ? codes.scanner : this.scanner;
+    const found = scanner.scan(query.row(0, full), codes, k, among);
     return [found.positions, found.scores];
+  }
+
+  emptyCodes(dim: number): GrowingCodes {
+    return new GrowingCodes(this.scanner.another(), dim);
+  }
+
+  openStore(name: string): Promise<CollectionStore> {
+    return CollectionStore.open(name);
+  }
+
+  /** Cosines of row 0 of `query` at full size to the rows of a shard, as the kernel has them. A few rows: no kernel needed. */
+  rescore(query: Block, shard: Uint8Array<ArrayBuffer>): Float32Array {
+    const { codes, scale } = query.row(0, true);
+    const dim = codes.length;
+    const count = shard.length / (dim + 4);
+    const rows = new Int8Array(shard.buffer, shard.byteOffset, count * dim);
+    const scales = new Float32Array(shard.slice(count * dim).buffer);
+    return scales.map((own, i) => {
+      let dot = 0;
+      for (let j = 0; j < dim; j++) dot += codes[j]! * rows[i * dim + j]!;
+      return Math.fround(dot * own) * scale;
+    });
   }
 }
 

@@ -1,11 +1,31 @@
 /** Search by meaning, in the page. `open()` is where to start. */
 
 import { Client } from "./client.ts";
+import {
+  importCollection,
+  openCollection,
+  type Collection,
+  type CollectionOptions,
+  type ExportOptions,
+} from "./collections.ts";
 import { InsituError } from "./errors.ts";
 import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
 
 export { InsituError };
 export type { Hit, Loading, Part, Stats };
+export type {
+  Collection,
+  CollectionHit,
+  CollectionOptions,
+  CollectionStats,
+  ExportOptions,
+  FieldKind,
+  FieldValue,
+  NewDocument,
+  Operators,
+  PutResult,
+  Where,
+} from "./collections.ts";
 
 export interface OpenOptions {
   /** URL of the folder with the files of the build. Default: the folder of this module. */
@@ -64,6 +84,10 @@ export interface Insitu {
   embed(texts: string[], options?: EmbedOptions): Promise<Embeddings>;
   /** The passages nearest to `query`, best first. */
   search(query: string, options?: SearchOptions): Promise<Hit[]>;
+  /** Open the collection `name` of this site, made if it is not there: documents kept in this browser. */
+  collection(name: string, options?: CollectionOptions): Promise<Collection>;
+  /** Replace the collection `name` by an export of one, after the whole file was checked; it is made if it is not there. */
+  import(name: string, file: Blob, options?: ExportOptions): Promise<Collection>;
   stats(): Promise<Stats>;
   /** Ends the worker. Calls under way end with the code `closed`. */
   close(): void;
@@ -122,6 +146,8 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
       if (typeof query !== "string") throw new InsituError("invalid-argument", "search() takes a string.");
       return client.call("search", { query, k }, { signal });
     },
+    collection: (name, options = {}) => openCollection(client, name, options),
+    import: (name, file, options = {}) => importCollection(client, name, file, options),
     stats: () => client.call("stats", undefined),
     close: () => client.close(),
   };

@@ -107,11 +107,21 @@ export interface Stats {
   settled: boolean;
 }
 
+/** A call on a collection, for Python (`insitu.collection.calls`): its arguments and its result are JSON. */
+export interface CollectionArgs {
+  name: string;
+  act: "open" | "put" | "delete" | "search" | "stats" | "tidy";
+  given: string;
+}
+
 export interface Calls {
   open: { args: OpenArgs; result: undefined };
   embed: { args: EmbedArgs; result: PackedEmbeddings };
   search: { args: SearchArgs; result: Hit[] };
   stats: { args: undefined; result: Stats };
+  collection: { args: CollectionArgs; result: string };
+  export: { args: { name: string; passphrase: string | undefined }; result: Blob };
+  import: { args: { name: string; file: Blob; passphrase: string | undefined }; result: undefined };
 }
 
 export type Method = keyof Calls;

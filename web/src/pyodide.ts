@@ -5,6 +5,8 @@ import type { PyProxy } from "pyodide/ffi";
 import { InsituError } from "./errors.ts";
 import type { Call, Host } from "./host.ts";
 import type { Block } from "./block.ts";
+import type { Bytes } from "./download.ts";
+import type { Source } from "./exchange.ts";
 import { Snapshot } from "./snapshot.ts";
 import type { Store } from "./store.ts";
 
@@ -29,6 +31,10 @@ export interface BridgeModule extends PyProxy {
 export interface Bridge extends PyProxy {
   embed(call: Call<[Block, boolean[]]>, id: number, texts: string[], task: string, dim: number | undefined): void;
   search(call: Call<string>, id: number, query: string, k: number): void;
+  /** See `insitu.collection.calls`; arguments and result are JSON. */
+  collection(call: Call<string>, id: number, name: string, act: string, given: string): void;
+  export(call: Call<undefined>, id: number, name: string, write: (piece: Bytes) => void): void;
+  restore(call: Call<undefined>, id: number, name: string, file: Source): void;
   cancel(id: number): void;
   readonly count: number;
 }
@@ -39,12 +45,15 @@ const SNAPSHOT_LIMIT = 20_000;
 /**
  * Start Python, from its snapshot if there is a good one, and import the bridge. `onStep` is told when a step is done.
  *
+ * Without a snapshot it waits for `begun`: what else must be asked of the network is asked before the thread is busy.
+ *
  * Code: `runtime-unavailable`.
  */
 export async function startPython(
   base: string,
   assets: Promise<Assets>,
   store: Promise<Store>,
+  begun: Promise<void>,
   onStep: (step: string) => void,
 ): Promise<{ bridge: BridgeModule; snapshot: Snapshot }> {
   const folder = new URL("pyodide/", base).href;
@@ -54,6 +63,7 @@ export async function startPython(
     const { python, lock } = await assets;
     const snapshot = new Snapshot(await store, python);
     const memory = await snapshot.take();
+    if (!memory) await begun;
     onStep("snapshot");
     const [{ loadPyodide }] = (await scripts) as [typeof import("pyodide"), unknown];
     onStep("pyodide scripts");
@@ -74,6 +84,8 @@ export async function startPython(
       try {
         py = await within(SNAPSHOT_LIMIT, boot({ _loadSnapshot: memory }));
         snapshot.state = "used";
+        // Pyodide keeps what it was given: 31 MB that nobody reads again. Taken over by a copy, they are free.
+        structuredClone(memory.buffer, { transfer: [memory.buffer] });
       } catch (error) {
         await snapshot.refuse(error);
       }

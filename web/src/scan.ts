@@ -49,7 +49,7 @@ export class Scanner {
   #end: number;
 
   constructor(
-    module: WebAssembly.Module,
+    private readonly module: WebAssembly.Module,
     readonly name: "relaxed" | "plain",
   ) {
     this.#memory = new WebAssembly.Memory({ initial: 1 });
@@ -65,11 +65,30 @@ export class Scanner {
     return new Scanner(await WebAssembly.compile(bytes), name);
   }
 
+  /** The same kernel with a memory of its own. */
+  another(): Scanner {
+    return new Scanner(this.module, this.name);
+  }
+
   /** Room for `count` vectors of `dim`; fill it with `append`. */
   reserve(count: number, dim: number): Codes {
     const stride = (dim + 15) & ~15;
     const codes = this.#allocate(count * stride);
     return { count, dim, stride, codes, scales: this.#allocate(count * 4) };
+  }
+
+  /** `codes` with room for `count` vectors. They must be what was reserved last. */
+  widen(codes: Codes, count: number): Codes {
+    this.#end = codes.codes;
+    const wider = this.reserve(count, codes.dim);
+    new Uint8Array(this.#memory.buffer).copyWithin(wider.scales, codes.scales, codes.scales + 4 * codes.count);
+    return wider;
+  }
+
+  /** Vectors that no scan finds any more. */
+  bury(codes: Codes, positions: Int32Array): void {
+    const scales = new Float32Array(this.#memory.buffer, codes.scales, codes.count);
+    for (const position of positions) scales[position] = NaN;
   }
 
   /** Copy a shard (n x dim int8, then n float32) to the vectors from `first` on; gives n. */

@@ -1,9 +1,10 @@
-// Files in Cache Storage, by their SHA-256. The only module that touches Cache Storage and IndexedDB.
+// Files in Cache Storage, by their SHA-256. The only module that touches Cache Storage.
 //
 // It is a cache: when it fails, or the disk is full, the page goes on without it and says why. Cache Storage wants addresses
 // as keys, so they are made of our origin; nothing ever asks the network for them.
 
 import { checksum } from "./checksum.ts";
+import { dropDatabase } from "./database.ts";
 import type { Bytes } from "./download.ts";
 
 /** An index that was not opened for so long no longer keeps its files, in milliseconds. */
@@ -90,7 +91,7 @@ export class Store {
   /** Drop each file that nobody claims any more, and the database where the first release kept those of `owner`. */
   async sweep(owner: string): Promise<void> {
     try {
-      indexedDB.deleteDatabase(`insitu ${owner}`);
+      dropDatabase(`insitu ${owner}`);
       const wanted = new Set([CLAIMS]);
       for (const request of (await this.#cache?.keys()) ?? []) {
         if (fileOf(request) !== CLAIMS) continue;

@@ -1,15 +1,16 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
 import { openEncoder, openWasm, openWebGpu, startEngine, type Canary, type Device, type Graph } from "./device.ts";
-import { Engine, type Trust } from "./engine.ts";
+import { Engine, type EngineOptions, type Trust } from "./engine.ts";
 import { InsituError, plainError } from "./errors.ts";
+import { exportFile, importFile } from "./exchange.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
 
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
-import { openRows, type Table } from "./rows.ts";
+import { openRows, type Rows, type Table } from "./rows.ts";
 import { Scanner } from "./scan.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
@@ -65,12 +66,14 @@ async function open(args: OpenArgs): Promise<void> {
   const threads = threadCount(args.threads);
   const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
   const parts = assets.then(({ bytes }) => progress.expect("python", bytes.python));
-  const python = startPython(base, assets, Store.open("insitu-python"), (step) => progress.mark(step)).then(
-    (started) => {
-      progress.complete("python");
-      return started;
-    },
-  );
+  // The first start of Python has the thread for itself for seconds: the model is on its way before.
+  let begin!: () => void;
+  const begun = new Promise<void>((resolve) => (begin = resolve));
+  const pythonStore = Store.open("insitu-python");
+  const python = startPython(base, assets, pythonStore, begun, (step) => progress.mark(step)).then((started) => {
+    progress.complete("python");
+    return started;
+  });
   const loadEngine = async <T>(bytes: keyof Assets["bytes"], work: Promise<T>): Promise<T> => {
     progress.expect("engine", (await assets).bytes[bytes]);
     const engine = await progress.step("engine", work);
@@ -97,7 +100,10 @@ async function open(args: OpenArgs): Promise<void> {
     const manifest = manifestBytes && peek(manifestBytes);
     const store = await opening;
     // What Python would refuse is not worth loading: let it say why.
-    if (manifestBytes && !manifest) await check(manifestBytes);
+    if (manifestBytes && !manifest) {
+      begin();
+      await check(manifestBytes);
+    }
     const lockUrl = args.model ?? (manifest?.model ? new URL(manifest.model, args.index).href : undefined);
     if (lockUrl === undefined) {
       throw new InsituError("model-not-found", "The index names no model. Give open() a `model`, or index again.");
@@ -117,7 +123,10 @@ async function open(args: OpenArgs): Promise<void> {
     if (!gpu && !(own && isKnown(lock))) startOrt().catch(() => undefined); // whoever opens the model is told
     const model = (ref: FileRef): Promise<Bytes> => {
       progress.expect("model", ref.bytes);
-      const onBytes = (count: number): void => progress.add("model", count);
+      const onBytes = (count: number): void => {
+        progress.add("model", count);
+        begin();
+      };
       return load(ref, lockUrl, "model-corrupt", store, { onBytes });
     };
     const graph = progress.step("graph", loadGraph(lock, model));
@@ -140,49 +149,37 @@ async function open(args: OpenArgs): Promise<void> {
         ? model(lock.vocabulary).then(readTokenizer)
         : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
     );
-    const again = (): Promise<Graph> => loadGraph(lock, (ref) => load(ref, lockUrl, "model-corrupt", store));
-    const loadedFiles = await all({ graph, rows, tokenizer });
-    return { manifest, manifestBytes, store, coming, lockBytes, lock, again, ...loadedFiles };
-  })();
-  const session = progress.step("model", files).then(({ graph, rows, lock, again, store }) => {
     const last = (graph: Graph): Promise<Device> => startOrt().then(() => openWasm(graph, threads));
     let first: ((graph: Graph) => Promise<Device>) | undefined;
     if (gpu) first = (graph) => openWebGpu(base, graph, threads);
     else if (kernel && isKnown(lock)) first = (graph) => openEncoder(base, kernel, graph.bytes, threads);
-    const trusted = gpu ? undefined : trust(store, lock, assets);
-    const options = { graph, rows, dim: lock.full_dim, canaries: lock.canary ?? [], first, last, trusted, again };
-    return progress.step("session", Engine.open(options));
-  });
+    const engine = openEngine(progress, graph, rows, {
+      dim: lock.full_dim,
+      canaries: lock.canary ?? [],
+      first,
+      trusted: gpu ? undefined : trust(store, lock, assets),
+      last,
+      again: () => loadGraph(lock, (ref) => load(ref, lockUrl, "model-corrupt", store)),
+    });
+    return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ rows, tokenizer, engine })) };
+  })();
 
-  const [{ bridge: bridgeModule, snapshot }, loaded, model, scan] = await Promise.all([
-    python,
-    files,
-    session,
-    scanner,
-    parts,
-  ]);
-  const host = new Host(
-    loaded.tokenizer,
-    model,
-    scan,
-    loaded.store,
-    loaded.lock.full_dim,
-    args.index ?? base,
-    loaded.coming,
-  );
+  files.then(begin, begin);
+  const [{ bridge: bridgeModule, snapshot }, loaded, scan] = await Promise.all([python, files, scanner, parts]);
+  const { store, lock, manifest, engine, rows } = loaded;
+  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming);
   const call = new Call<Bridge>();
   bridgeModule.start(call, host, loaded.lockBytes, loaded.manifestBytes);
   const bridge = await progress.step("index", call.done);
   bridgeModule.destroy();
 
-  const { store, lock, manifest } = loaded;
   const texts = manifest?.texts ?? [];
   for (const ref of texts) progress.expect("texts", ref.bytes);
   opened = {
     bridge,
     settled: false,
     stats: () => ({
-      threads: model.device.threads,
+      threads: engine.device.threads,
       isolated: crossOriginIsolated,
       kernel: scan.name,
       model: `${lock.name}-${lock.variant}`,
@@ -193,16 +190,27 @@ async function open(args: OpenArgs): Promise<void> {
       cache: { works: store.works, reason: store.reason, hits: store.hits, misses: store.misses },
       snapshot: { state: snapshot.state, reason: snapshot.reason },
       verified: canVerify,
-      device: model.device,
-      runs: model.runs,
-      rows: loaded.rows.stats,
+      device: engine.device,
+      runs: engine.runs,
+      rows: rows.stats,
       pending: progress.pending("texts"),
       settled: opened!.settled,
     }),
   };
   void finish(host, owner, texts, progress, store, snapshot).then(() =>
-    loaded.rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
+    rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
   );
+}
+
+/** A function of its own, so that nothing that lives on holds the graph: a large one is as much memory as its weights. */
+async function openEngine(
+  progress: Progress,
+  graph: Promise<Graph>,
+  rows: Promise<Rows>,
+  options: Omit<EngineOptions, "rows">,
+): Promise<Engine> {
+  const [bytes, table] = await progress.step("model", Promise.all([graph, rows]));
+  return progress.step("session", Engine.open(bytes, { ...options, rows: table }));
 }
 
 /** What every question may hold: the prompts, and the characters of a keyboard, whose tokens are not the frequent ones. */
@@ -322,6 +330,17 @@ const methods: { [M in Method]: (args: Calls[M]["args"], id: number) => Promise<
     return JSON.parse(await call.done) as Calls["search"]["result"];
   },
   stats: async () => ready().stats(),
+  async collection({ name, act, given }, id) {
+    const call = new Call<string>((done, total) => post({ type: "progress", id, done, total }));
+    ready().bridge.collection(call, id, name, act, given);
+    return call.done;
+  },
+  export: ({ name, passphrase }, id) =>
+    exportFile(ready().bridge, id, name, passphrase, (done, total) => post({ type: "progress", id, done, total })),
+  import: ({ name, file, passphrase }, id) =>
+    importFile(ready().bridge, id, name, file, passphrase, (done, total) =>
+      post({ type: "progress", id, done, total }),
+    ),
 };
 
 self.onmessage = async ({ data }: MessageEvent<Request>) => {

@@ -115,8 +115,11 @@ class Graph:
         graph.output.extend(self._outputs)
 
     def build(self, name: str, doc: str, encoder: Mapping[str, Any]) -> onnx.ModelProto:
-        """The model. `encoder` says in a few numbers what the nodes are, for the page's own encoder, which reads
-        weights by their names: the metadata `ENCODER`, as JSON."""
+        """The model.
+
+        `encoder` becomes the metadata `ENCODER` (JSON): in a few numbers what the nodes are, for the encoder of the
+        page, which runs the graph by this and by the names of its weights.
+        """
         graph = helper.make_graph(self._nodes, name, self._inputs, self._outputs, self._constants, doc_string=doc)
         opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="insitu")

@@ -11,7 +11,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
@@ -105,5 +105,18 @@ class Runtime(Protocol):
         """The `k` best (position, cosine), best first, equal scores by position.
 
         Compares row 0 of `query` (its full-size codes if `full`) with every vector of `codes`, or with those `among`.
-        The int8 dot product is exact: int32, times both scales in float32.
+        The int8 dot product is exact: int32, times both scales in float32. A vector whose scale is NaN is never found.
         """
+
+    def empty_codes(self, dim: int) -> Codes:
+        """Codes that grow by `append`."""
+
+    def append(self, codes: Codes, part: Any) -> None:
+        """Add vectors behind those of `codes`. `part`: what a store of this place gave (see `News.parts`); in CPython
+        bytes in the layout of a shard."""
+
+    def bury(self, codes: Codes, positions: Sequence[int]) -> None:
+        """The vectors at these positions are found no more."""
+
+    async def rescore(self, query: Block, rows: bytes) -> list[float]:
+        """Cosine, as `scan` has it, of row 0 of `query` at full size to each of `rows` (as `Block.full_codes`)."""

@@ -204,6 +204,36 @@ class NativeRuntime:
         wanted, scale = (query.full_array, query.full_scales) if full else (query.code_array, query.scales)
         return scan_codes(wanted[0], scale[0], codes, k, among)
 
+    def empty_codes(self, dim: int) -> NativeCodes:
+        return read_codes(b"", dim)
+
+    def append(self, codes: Codes, part: bytes) -> None:
+        assert isinstance(codes, NativeCodes)
+        more = read_codes(part, codes.dim)
+        codes.codes = np.concatenate([codes.codes, more.codes])
+        codes.scales = np.concatenate([codes.scales, more.scales])
+
+    def bury(self, codes: Codes, positions: Sequence[int]) -> None:
+        assert isinstance(codes, NativeCodes)
+        codes.scales[np.array(positions, np.int64)] = np.nan
+
+    async def rescore(self, query: Block, rows: bytes) -> list[float]:
+        assert isinstance(query, NativeBlock)
+        codes = read_codes(rows, query.full_array.shape[1])
+        found = scan_codes(query.full_array[0], query.full_scales[0], codes, codes.count)
+        scores = [0.0] * codes.count
+        for position, score in found:
+            scores[position] = score
+        return scores
+
+
+def read_codes(shard: bytes, dim: int) -> NativeCodes:
+    """From the layout of a shard."""
+    data = np.frombuffer(shard, np.uint8)
+    split = data.size // (dim + 4) * dim
+    codes = data[:split].view(np.int8).reshape(-1, dim)
+    return NativeCodes(codes, data[split:].view("<f4").astype(np.float32))
+
 
 def _session(onnxruntime: Any, graph: Path, options: Any) -> Any:
     try:
@@ -230,6 +260,7 @@ def scan_codes(
         block = slice(start, start + SCAN_BLOCK)
         scores[block] = (table[block].astype(np.float32) @ wanted) * scales[block]
     scores *= scale
+    scores[np.isnan(scores)] = -np.inf  # buried
     names = np.arange(len(table)) if positions is None else positions
     k = min(k, len(scores))
     if k <= 0:
@@ -239,5 +270,6 @@ def scan_codes(
         best = np.flatnonzero(scores >= least)
     else:
         best = np.arange(len(scores))
+    best = best[scores[best] > -np.inf]
     order = best[np.lexsort((names[best], -scores[best]))][:k]
     return [(int(names[i]), float(scores[i])) for i in order]

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from pyodide.ffi import JsException, create_proxy, to_js
 
 from insitu import errors
+from insitu.collection.store import Change, Columns, Committed, Entry, Meta, News, Stored
 from insitu.errors import InsituError
 from insitu.model.lock import ModelLock
 from insitu.runtime import Block, Codes, FileRef, TokenIds
@@ -47,8 +48,11 @@ class WebCodes:
 
     def __init__(self, js: Any, dim: int) -> None:
         self.js = js
-        self.count: int = js.count
         self.dim = dim
+
+    @property
+    def count(self) -> int:
+        return int(self.js.count)
 
 
 class WebRuntime:
@@ -90,10 +94,128 @@ class WebRuntime:
             positions, scores = self._host.scan(query.js, codes.js, k, full, *chosen)
             return list(zip(positions.to_py().tolist(), scores.to_py().tolist(), strict=True))
 
+    def empty_codes(self, dim: int) -> WebCodes:
+        return WebCodes(self._host.emptyCodes(dim), dim)
+
+    def append(self, codes: Codes, part: Any) -> None:
+        assert isinstance(codes, WebCodes)
+        codes.js.append(part)
+
+    def bury(self, codes: Codes, positions: Sequence[int]) -> None:
+        assert isinstance(codes, WebCodes)
+        codes.js.bury(to_js(array("i", positions)))
+
+    async def rescore(self, query: Block, rows: bytes) -> list[float]:
+        assert isinstance(query, WebBlock)
+        scores: list[float] = self._host.rescore(query.js, to_js(rows)).to_py().tolist()
+        return scores
+
+    async def open_store(self, name: str) -> WebStore:
+        """The store of the collection `name`. Raises `StorageUnavailable`, `CollectionVersion`."""
+        with _named_errors():
+            return WebStore(await self._host.openStore(name))
+
+
+class WebStore:
+    """One collection in IndexedDB. See `insitu.collection.store.Store`. `js` is that of web/src/collection_store.ts."""
+
+    def __init__(self, js: Any) -> None:
+        self._js = js
+
+    async def meta(self) -> Meta | None:
+        with _named_errors():
+            found = await self._js.meta()
+        return Meta.of(json.loads(found)) if found else None
+
+    async def declare(self, meta: Meta) -> None:
+        with _named_errors():
+            await self._js.declare(json.dumps(asdict(meta)))
+
+    def changed(self) -> bool:
+        return bool(self._js.changed())
+
+    async def news(self, epoch: int, rows: int, changes: int) -> News:
+        with _named_errors():
+            found = await self._js.news(epoch, rows, changes)
+        meta = Meta.of(json.loads(found.meta))
+        numbers, dead = _uint32(found.numbers), _uint32(found.dead)
+        return News(meta, found.reset, list(found.parts), numbers, dead, list(found.damaged))
+
+    async def find(self, ids: Sequence[str]) -> list[Entry | None]:
+        with _named_errors():
+            found = json.loads(await self._js.find(json.dumps(ids)))
+        return [item and Entry(*item) for item in found]
+
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+        with _named_errors():
+            found = json.loads(await self._js.texts(to_js(array("i", numbers))))
+        return [item and Stored(*item) for item in found]
+
+    async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
+        with _named_errors():
+            found = await self._js.full(to_js(array("i", [part for row in rows for part in row])))
+        return None if found is None else bytes(found.to_bytes())
+
+    async def columns(self, names: Sequence[str]) -> Columns:
+        with _named_errors():
+            found = await self._js.columns(json.dumps(names))
+        same: dict[Any, Any] = {}  # one string for each value, however many documents have it
+        values = [[same.setdefault(value, value) for value in column] for column in json.loads(found.values)]
+        return Columns(_uint32(found.numbers), dict(zip(names, values, strict=True)))
+
+    async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
+        with _named_errors():
+            done = await self._js.commit(json.dumps(asdict(change)), to_js(codes), to_js(full))
+        return Committed(*json.loads(done))
+
+    async def fold(self, firsts: Sequence[int]) -> None:
+        with _named_errors():
+            await self._js.fold(to_js(array("i", firsts)))
+
+    async def compact(self) -> None:
+        with _named_errors():
+            await self._js.compact()
+
+    async def segment(self, first: int) -> tuple[bytes, array[int]]:
+        with _named_errors():
+            found = await self._js.segment(first)
+        return bytes(found.shard.to_bytes()), _uint32(found.numbers)
+
+    async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
+        with _named_errors():
+            self._js.unstage()
+            for change, codes, full in batches:
+                self._js.stage(json.dumps(asdict(change)), to_js(codes), to_js(full))
+            await self._js.replace(json.dumps(asdict(meta)))
+
+    async def room(self) -> int | None:
+        found = await self._js.room()
+        return None if found is None else int(found)
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        lock = self._js.lock()
+        try:
+            await lock.ready
+            yield
+        finally:
+            lock.release()
+
+    async def about(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(await self._js.about())
+        return found
+
+    def close(self) -> None:
+        self._js.close()
+
+
+def _uint32(js: Any) -> array[int]:
+    return array("I", js.to_bytes())
+
 
 def transfer(value: object) -> Any:
-    """`value` as JS has it: lists become arrays; handles their JS objects; anything else a proxy that JS destroys."""
-    return to_js(value) if isinstance(value, (list, str)) else create_proxy(value)
+    """`value` as JS has it: lists and bytes become arrays; handles their JS objects; else a proxy that JS destroys."""
+    return to_js(value) if isinstance(value, (list, str, bytes)) else create_proxy(value)
 
 
 @contextmanager

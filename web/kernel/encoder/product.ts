@@ -164,16 +164,21 @@ function tile1(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, 
   put(row, n, low, high);
 }
 
+/** Bytes of a block in a panel: 32 weights of eight columns in 8 or 4 bits, and eight float16. */
+export const WIDE: usize = 272;
+export const NARROW: usize = 144;
+
 /**
  * As `product`, with weights in blocks of 32 along K, `bits` (8 or 4) each and a float16 scale for each block.
  *
  * `w`: panels [N / 8][K / 32] of: the weights of a block, then its eight scales. In 8 bits [16][8][2] int8. In 4 bits the same
  * order of codes 0 to 15 (weight + 8), sixteen pairs two by two: a byte has one of the first pair below one of the second.
- * K is a multiple of 32. Activations may use all of int16: a sum of 32 products stays inside int32.
+ * K is a multiple of 32. Activations may use all of int16: a sum of 32 products stays inside int32. `room`: for each thread a
+ * panel of 8 bits, into which one of 4 is unpacked before a run of rows goes by.
  */
 export function productBlocks(
-  a: usize, aScales: usize, w: usize, bits: i32, to: usize, stride: usize, rows: i32, K: i32, N: i32, next: i32,
-  residual: usize, thread: i32, threads: i32,
+  a: usize, aScales: usize, w: usize, bits: i32, room: usize, to: usize, stride: usize, rows: i32, K: i32, N: i32,
+  next: i32, residual: usize, thread: i32, threads: i32,
 ): void {
   then = next;
   out = to;
@@ -182,21 +187,41 @@ export function productBlocks(
   const panels = N / PANEL;
   const first = (panels * thread) / threads;
   const last = (panels * (thread + 1)) / threads;
-  const panelBytes = <usize>(K / BLOCK) * <usize>(bits == 8 ? 272 : 144);
+  const count = <usize>(K / BLOCK);
+  const unpacked = room + <usize>thread * count * WIDE;
   for (let run = 0; run < rows; run += RUN) {
     const stop = min(rows, run + RUN);
     for (let panel = first; panel < last; panel++) {
-      const from = w + <usize>panel * panelBytes;
-      for (let row = run; row < stop; row += 4) {
-        if (bits == 8) blocks<i8>(a, aScales, from, row, stop, panel * PANEL, K);
-        else blocks<u8>(a, aScales, from, row, stop, panel * PANEL, K);
+      let from = w + <usize>panel * count * (bits == 8 ? WIDE : NARROW);
+      if (bits == 4) {
+        unpack(from, count, unpacked);
+        from = unpacked;
       }
+      for (let row = run; row < stop; row += 4) blocks(a, aScales, from, row, stop, panel * PANEL, K);
     }
   }
 }
 
-/** A tile of up to four rows; `T` tells weights of 8 bits (i8) from those of 4 (u8). */
-function blocks<T>(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i32, K: i32): void {
+/** `count` blocks of 4 bits at `from` to as many of 8 bits at `to`. */
+function unpack(from: usize, count: usize, to: usize): void {
+  const end = to + count * WIDE;
+  while (to < end) {
+    const codes = to + 256;
+    while (to < codes) {
+      const two = v128.load(from);
+      v128.store(to, i8x16.sub(v128.and(two, i8x16.splat(15)), i8x16.splat(8)));
+      v128.store(to, i8x16.sub(i8x16.shr_u(two, 4), i8x16.splat(8)), 16);
+      from += 16;
+      to += 32;
+    }
+    v128.store(to, v128.load(from));
+    from += 16;
+    to += 16;
+  }
+}
+
+/** A tile of up to four rows. */
+function blocks(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i32, K: i32): void {
   const length = <usize>K << 1;
   // Rows that are not there are the last one once more, and are not stored.
   const count = min(4, stop - row);
@@ -223,23 +248,11 @@ function blocks<T>(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i
     let s31 = s00;
     const end = a0 + 2 * BLOCK;
     while (a0 < end) {
-      let low: v128, high: v128, nextLow: v128, nextHigh: v128;
-      if (sizeof<T>() == 1 && isSigned<T>()) {
-        low = v128.load_ext<i8>(w);
-        high = v128.load_ext<i8>(w, 8);
-        nextLow = v128.load_ext<i8>(w, 16);
-        nextHigh = v128.load_ext<i8>(w, 24);
-        w += 32;
-      } else {
-        const codes = v128.load(w);
-        const one = i8x16.sub(v128.and(codes, i8x16.splat(15)), i8x16.splat(8));
-        const two = i8x16.sub(i8x16.shr_u(codes, 4), i8x16.splat(8));
-        low = i16x8.extend_low_i8x16_s(one);
-        high = i16x8.extend_high_i8x16_s(one);
-        nextLow = i16x8.extend_low_i8x16_s(two);
-        nextHigh = i16x8.extend_high_i8x16_s(two);
-        w += 16;
-      }
+      const low = v128.load_ext<i8>(w);
+      const high = v128.load_ext<i8>(w, 8);
+      const nextLow = v128.load_ext<i8>(w, 16);
+      const nextHigh = v128.load_ext<i8>(w, 24);
+      w += 32;
       let x = v128.load_splat<i32>(a0);
       s00 = add(s00, x, low);
       s01 = add(s01, x, high);

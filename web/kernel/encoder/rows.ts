@@ -99,13 +99,17 @@ export function quantise(
     const from = x + <usize>row * bytes;
     const to = out + ((<usize>row * <usize>size) << 1);
     let most = f32x4.splat(TINY);
+    let total = f32x4.splat(0);
     for (let i: usize = 0; i < bytes; i += 16) {
       let value = v128.load(from + i);
       if (smoothing) value = f32x4.mul(value, v128.load(smoothing + i));
       most = f32x4.pmax(most, floor ? f32x4.add(value, shift) : f32x4.abs(value));
+      total = f32x4.add(total, value);
     }
     const largest = max4(most);
-    store<f32>(scales + (<usize>row << 2), largest / levels);
+    // `pmax` passes over what is no number, and integers cannot tell it: the scale does, so that it comes out at the end.
+    const sum = sum4(total);
+    store<f32>(scales + (<usize>row << 2), sum == sum ? largest / levels : sum);
     const factor = f32x4.splat(levels / largest);
     for (let i: usize = 0; i < bytes; i += 32) {
       let low = v128.load(from + i);

@@ -6,17 +6,11 @@ import { bert } from "./bert.ts";
 import { gemma } from "./gemma.ts";
 import { readGraph } from "./graph.ts";
 import { Heap } from "./heap.ts";
+import { instantiate } from "./kernel.ts";
 import type { Program } from "./program.ts";
 import { Tape, type Results } from "./tape.ts";
 import { Threads } from "./threads.ts";
 import { Unknown, Weights } from "./weights.ts";
-
-export interface Kernel {
-  heapBase(): number;
-  run(tape: number, state: number, thread: number, threads: number): number;
-  serve(state: number, thread: number, threads: number): void;
-  wake(state: number, tape: number, threads: number): void;
-}
 
 const FAMILIES: Record<string, (weights: Weights, settings: Record<string, unknown>) => Program> = { bert, gemma };
 /** What activations may take beside the weights: 40 MB for 2,048 tokens of EmbeddingGemma. */
@@ -26,11 +20,14 @@ export class Encoder {
   #program: Program;
   #heap: Heap;
   #threads: Threads;
+  /** Behind it is what one batch needs. */
+  #mark: number;
 
   private constructor(program: Program, heap: Heap, threads: Threads) {
     this.#program = program;
     this.#heap = heap;
     this.#threads = threads;
+    this.#mark = heap.mark();
   }
 
   /** Threads that share the work. */
@@ -49,11 +46,16 @@ export class Encoder {
     const family = FAMILIES[String(read.encoder?.["family"])];
     if (!family || !read.encoder) throw new Unknown("the graph does not say what it is");
     const compiled = await module;
-    const heap = new Heap(heapBase(compiled), graph.length * 2 + ROOM);
-    const program = family(new Weights(read, heap), read.encoder);
+    const heap = new Heap(graph.length * 2 + ROOM);
+    const kernel = instantiate(compiled, heap.memory);
+    heap.release(kernel.heapBase());
+    const weights = new Weights(read, heap, kernel, threads);
+    const program = family(weights, read.encoder);
+    weights.forget();
     const state = heap.allocate(16);
-    heap.seal();
-    return new Encoder(program, heap, await Threads.start(compiled, heap.memory, state, base, threads));
+    heap.ints(state, 4).fill(0);
+    const started = await Threads.start(kernel, { module: compiled, memory: heap.memory, state }, base, threads);
+    return new Encoder(program, heap, started);
   }
 
   /** Throws an Error if a thread is dead. */
@@ -61,7 +63,7 @@ export class Encoder {
     const heap = this.#heap;
     const { size } = this.#program;
     const texts = lengths.length;
-    heap.clear();
+    heap.release(this.#mark);
     const bounds = new Int32Array(2 * (texts + 1));
     let longest = 1;
     lengths.forEach((length, i) => {
@@ -110,9 +112,4 @@ export class Encoder {
   close(): void {
     this.#threads.close();
   }
-}
-
-function heapBase(module: WebAssembly.Module): number {
-  const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
-  return (new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel).heapBase();
 }

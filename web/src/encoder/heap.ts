@@ -6,16 +6,14 @@ const ALIGN = 64;
 
 export class Heap {
   readonly memory: WebAssembly.Memory;
-  #end: number;
-  #scratch = 0;
+  #end = 0;
 
-  /** `start`: the first free byte; `most`: bytes it may ever have. Shared memory, so that threads can have it too. */
-  constructor(start: number, most: number) {
+  /** `most`: bytes it may ever have. Shared memory, so that threads can have it too. */
+  constructor(most: number) {
     this.memory = new WebAssembly.Memory({ initial: 1, maximum: Math.ceil(most / PAGE), shared: true });
-    this.#end = start;
   }
 
-  /** The address of `bytes` that stay, or until `clear` once `seal` was called. Throws a RangeError when there is no memory. */
+  /** The address of `bytes` more. Throws a RangeError when there is no memory. */
   allocate(bytes: number): number {
     const start = Math.ceil(this.#end / ALIGN) * ALIGN;
     this.#end = start + bytes;
@@ -24,14 +22,13 @@ export class Heap {
     return start;
   }
 
-  /** What was allocated so far stays. */
-  seal(): void {
-    this.#scratch = this.#end;
+  /** What was allocated so far; `release` forgets what comes after it. */
+  mark(): number {
+    return this.#end;
   }
 
-  /** Forget what was allocated since `seal`. */
-  clear(): void {
-    this.#end = this.#scratch;
+  release(mark: number): void {
+    this.#end = mark;
   }
 
   get bytes(): Uint8Array<ArrayBuffer> {
@@ -47,7 +44,7 @@ export class Heap {
     return new Int32Array(this.memory.buffer as unknown as ArrayBuffer, address, count);
   }
 
-  /** The address of a copy of `values` that stays. */
+  /** The address of a copy of `values`. */
   put(values: Float32Array): number {
     const address = this.allocate(values.byteLength);
     this.floats(address, values.length).set(values);

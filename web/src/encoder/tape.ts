@@ -51,8 +51,9 @@ export class Tape {
   /** `stride`: bytes of a row of `out`, and of `residual`. */
   product(a: Activations, matrix: Matrix, out: number, stride: number, rows: number, then: Then, residual = 0): void {
     const { codes, scales } = a;
-    const { address: w, columns, bias, inputs, outputs, bits } = matrix;
-    if (bits) this.#step(Op.productBlocks, codes, scales, w, bits, out, stride, rows, inputs, outputs, then, residual);
+    const { address: w, columns, bias, inputs, outputs, bits, room } = matrix;
+    if (bits)
+      this.#step(Op.productBlocks, codes, scales, w, bits, room, out, stride, rows, inputs, outputs, then, residual);
     else this.#step(Op.product, codes, scales, w, columns, bias, out, stride, rows, inputs, outputs, then, residual);
   }
 

@@ -1,14 +1,18 @@
 // The threads of the encoder: this worker, and helpers that sleep inside the kernel until there is a tape.
 
-import type { Kernel } from "./encoder.ts";
+import type { Kernel } from "./kernel.ts";
 
 /** What a helper gets first; it answers with one message when it stands. */
-export interface Start {
+export interface Start extends Shared {
+  thread: number;
+  threads: number;
+}
+
+/** What all threads have. `state`: the address of 16 bytes, zeros at first. */
+interface Shared {
   module: WebAssembly.Module;
   memory: WebAssembly.Memory;
   state: number;
-  thread: number;
-  threads: number;
 }
 
 /** Milliseconds after which a helper that does not stand is done without. */
@@ -29,22 +33,15 @@ export class Threads {
     return this.#helpers.length + 1;
   }
 
-  /** Up to `wanted` threads: one where helpers cannot be had. `state`: the address of 16 bytes of zeros. */
-  static async start(
-    module: WebAssembly.Module,
-    memory: WebAssembly.Memory,
-    state: number,
-    base: string,
-    wanted: number,
-  ): Promise<Threads> {
-    const kernel = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel;
+  /** Up to `wanted` threads: one where helpers cannot be had. */
+  static async start(kernel: Kernel, shared: Shared, base: string, wanted: number): Promise<Threads> {
     const helpers = Array.from({ length: wanted - 1 }, () => {
       return new Worker(new URL("encoder_thread.js", base), { type: "module", name: "insitu encoder" });
     });
     try {
       await Promise.all(
         helpers.map((helper, i) => {
-          helper.postMessage({ module, memory, state, thread: i + 1, threads: wanted } satisfies Start);
+          helper.postMessage({ ...shared, thread: i + 1, threads: wanted } satisfies Start);
           return new Promise((resolve, reject) => {
             helper.onmessage = resolve;
             helper.onerror = (event) => (event.preventDefault(), reject(new Error(event.message)));
@@ -56,7 +53,7 @@ export class Threads {
       console.warn(`insitu: one thread instead of ${wanted}: ${(error as Error).message}`);
       for (const helper of helpers.splice(0)) helper.terminate();
     }
-    return new Threads(kernel, helpers, state);
+    return new Threads(kernel, helpers, shared.state);
   }
 
   /** Run the tape at this address with all threads. Throws an Error if one is dead. */

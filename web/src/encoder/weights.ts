@@ -1,8 +1,10 @@
 // Weights from the ONNX file to the heap, laid out as the kernel reads them (web/kernel/encoder/product.ts).
 
 import { BLOCK, PANEL } from "../../kernel/ops.ts";
+import type { Bytes } from "../files.ts";
 import { FLOAT, FLOAT16, INT8, UINT8, type Graph, type Weight } from "./graph.ts";
 import type { Heap } from "./heap.ts";
+import type { Kernel } from "./kernel.ts";
 
 /** Addresses of a matrix of integers, and of what goes with it (0: there is none). */
 export interface Matrix {
@@ -17,19 +19,34 @@ export interface Matrix {
   outputs: number;
   /** Of a weight in blocks: 8 or 4. 0: int8, one scale for each column. */
   bits: number;
+  /** Where a weight of 4 bits is unpacked, panel by panel. */
+  room: number;
 }
 
 /** Thrown for a graph that this encoder does not know, in type or shape: onnxruntime may. */
 export class Unknown extends Error {}
 
 export class Weights {
+  #weights: ReadonlyMap<string, Weight>;
+  #rooms = new Map<number, number>();
+
+  /** `threads`: as many as may run the kernel at most. */
   constructor(
-    private readonly graph: Graph,
+    { weights }: Graph,
     private readonly heap: Heap,
-  ) {}
+    private readonly kernel: Kernel,
+    private readonly threads: number,
+  ) {
+    this.#weights = weights;
+  }
+
+  /** All is on the heap: let the file go, which programs would keep alive. */
+  forget(): void {
+    this.#weights = new Map();
+  }
 
   has(name: string): boolean {
-    return this.graph.weights.has(name);
+    return this.#weights.has(name);
   }
 
   /** Dimensions of the weight `name`. */
@@ -63,18 +80,19 @@ export class Weights {
    */
   matrix(name: string, inputs: number, outputs: number, halves = false): Matrix {
     const weight = this.#get(`${name}.weight`);
-    if (outputs % PANEL) throw new Unknown(`${name} has ${outputs} columns`);
-    const columns = order(outputs, halves);
+    if (outputs % PANEL || (halves && outputs % (2 * PANEL))) throw new Unknown(`${name} has ${outputs} columns`);
     const one = (part: string): number => (this.has(`${name}.${part}`) ? this.vector(`${name}.${part}`, outputs) : 0);
     const smoothing = this.has(`${name}.smoothing`) ? this.vector(`${name}.smoothing`, inputs) : 0;
     const common = { smoothing, inputs, outputs };
     if (weight.type === INT8) {
       require(name, weight, [inputs, outputs]);
-      if (inputs % 4 || halves !== (outputs > 0 && halves)) throw new Unknown(`${name} has ${inputs} inputs`);
+      if (inputs % 4) throw new Unknown(`${name} has ${inputs} inputs`);
       const scales = floats(this.#get(`${name}.scale`));
-      const address = this.#int8(weight, inputs, outputs, columns);
-      const ordered = this.heap.put(Float32Array.from(columns, (n) => scales[n]!));
-      return { ...common, address, columns: ordered, bias: one("bias"), bits: 0 };
+      const address = this.#packed(inputs * outputs, [weight.bytes], (to, from) =>
+        this.kernel.packColumns(from!, to, inputs, outputs, halves),
+      );
+      const columns = this.heap.put(scales.map((_, n) => scales[halves ? half(n, outputs) : n]!));
+      return { ...common, address, columns, bias: one("bias"), bits: 0, room: 0 };
     }
     const blocks = inputs / BLOCK;
     const bits = ((weight.dims[2] ?? 0) * 8) / BLOCK;
@@ -84,60 +102,39 @@ export class Weights {
     require(name, weight, [outputs, blocks, (BLOCK * bits) / 8]);
     const scales = this.#get(`${name}.scale`);
     if (scales.type !== FLOAT16) throw new Unknown(`${name}.scale is of type ${scales.type}`);
-    return { ...common, address: this.#blocks(weight, scales, blocks, columns, bits), columns: 0, bias: 0, bits };
+    const size = (outputs / PANEL) * blocks * (PANEL * 4 * bits + 2 * PANEL);
+    const address = this.#packed(size, [weight.bytes, scales.bytes], (to, from, halfs) =>
+      this.kernel.packBlocks(from!, halfs!, to, blocks, outputs, bits, halves),
+    );
+    return { ...common, address, columns: 0, bias: 0, bits, room: bits === 4 ? this.#room(blocks) : 0 };
+  }
+
+  /** A panel of 8 bits for each thread, the same for all matrices of so many blocks. */
+  #room(blocks: number): number {
+    const bytes = blocks * (PANEL * BLOCK + 2 * PANEL) * this.threads;
+    const room = this.#rooms.get(blocks) ?? this.heap.allocate(bytes);
+    this.#rooms.set(blocks, room);
+    return room;
   }
 
   #get(name: string): Weight {
-    const found = this.graph.weights.get(name);
+    const found = this.#weights.get(name);
     if (!found) throw new Unknown(`there is no ${name}`);
     return found;
   }
 
-  /** [N / 8][K / 2][8][2] of a K x N matrix. */
-  #int8({ bytes }: Weight, inputs: number, outputs: number, columns: Uint32Array): number {
-    const address = this.heap.allocate(inputs * outputs);
-    const to = this.heap.bytes.subarray(address, address + inputs * outputs);
-    for (let k = 0; k < inputs; k++) {
-      const row = k * outputs;
-      const inside = (k >> 1) * 2 * PANEL + (k & 1);
-      for (let n = 0; n < outputs; n++) {
-        to[(n - (n & 7)) * inputs + inside + 2 * (n & 7)] = bytes[row + columns[n]!]!;
-      }
-    }
-    return address;
-  }
-
-  /** [N / 8][K / 32] of weights and scales. `weight`: [N][K / 32] blocks of codes in order, in 4 bits the first one below. */
-  #blocks(weight: Weight, scales: Weight, blocks: number, columns: Uint32Array, bits: number): number {
-    const size = 4 * bits * PANEL;
-    const step = size + 2 * PANEL;
-    const outputs = columns.length;
-    const address = this.heap.allocate((outputs / PANEL) * blocks * step);
-    const to = this.heap.bytes.subarray(address, address + (outputs / PANEL) * blocks * step);
-    const codes = weight.bytes;
-    for (let n = 0; n < outputs; n++) {
-      const lane = n & 7;
-      for (let block = 0; block < blocks; block++) {
-        const at = ((n >> 3) * blocks + block) * step;
-        const which = columns[n]! * blocks + block;
-        let from = which * 4 * bits;
-        if (bits === 8) {
-          for (let k = 0; k < BLOCK; k++) to[at + (k >> 1) * 2 * PANEL + 2 * lane + (k & 1)] = codes[from++]! - 128;
-        } else {
-          // Four channels: the first pair lies below the second.
-          for (let k = 0; k < BLOCK; k += 4, from += 2) {
-            const place = at + k * 4 + 2 * lane;
-            const low = codes[from]!;
-            const high = codes[from + 1]!;
-            to[place] = (low & 15) | ((high & 15) << 4);
-            to[place + 1] = (low >> 4) | (high & 240);
-          }
-        }
-        to[at + size + 2 * lane] = scales.bytes[2 * which]!;
-        to[at + size + 2 * lane + 1] = scales.bytes[2 * which + 1]!;
-      }
-    }
-    return address;
+  /** The address of what `pack` makes of `parts`, copies of which it is given. */
+  #packed(bytes: number, parts: Bytes[], pack: (to: number, ...from: number[]) => void): number {
+    const to = this.heap.allocate(bytes);
+    const end = this.heap.mark();
+    const from = parts.map((part) => {
+      const address = this.heap.allocate(part.length);
+      this.heap.bytes.set(part, address);
+      return address;
+    });
+    pack(to, ...from);
+    this.heap.release(end);
+    return to;
   }
 }
 
@@ -145,25 +142,24 @@ function require(name: string, { dims }: Weight, wanted: number[]): void {
   if (dims.join() !== wanted.join()) throw new Unknown(`${name} has the shape ${dims}, not ${wanted}`);
 }
 
-/** Where column n of the heap is in the file. */
-function order(outputs: number, halves: boolean): Uint32Array {
-  return Uint32Array.from({ length: outputs }, (_, n) =>
-    halves ? (n >> 3) * 4 + (n & 3) + ((n & 4) / 4) * (outputs / 2) : n,
-  );
+/** Where column n of the heap is in the file, when fours of its halves come in turns. */
+function half(n: number, outputs: number): number {
+  return (n >> 3) * 4 + (n & 3) + (n & 4 ? outputs / 2 : 0);
 }
 
 /** float32 or float16 values as float32. */
 function floats({ type, bytes }: Weight): Float32Array<ArrayBuffer> {
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
-  if (type === FLOAT) return Float32Array.from({ length: bytes.length / 4 }, (_, i) => view.getFloat32(4 * i, true));
-  if (type !== FLOAT16) throw new Unknown(`a weight is of type ${type}`);
-  return Float32Array.from({ length: bytes.length / 2 }, (_, i) => half(view.getUint16(2 * i, true)));
+  const { buffer } = bytes.slice(); // aligned
+  if (type === FLOAT) return new Float32Array(buffer);
+  if (type === FLOAT16) return fromFloat16(new Uint16Array(buffer));
+  throw new Unknown(`a weight is of type ${type}`);
 }
 
-/** The value of the bits of a float16. */
-export function half(bits: number): number {
-  const exponent = (bits >> 10) & 31;
-  const fraction = (bits & 1023) / 1024;
-  const size = exponent ? (1 + fraction) * 2 ** (exponent - 15) : fraction * 2 ** -14;
-  return bits >> 15 ? -size : size;
+/** float32 of the bits of float16: the exponent is moved by a product, which makes subnormal numbers right too. */
+export function fromFloat16(bits: Uint16Array): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(bits.length);
+  const words = new Uint32Array(values.buffer);
+  for (let i = 0; i < bits.length; i++) words[i] = ((bits[i]! & 0x8000) << 16) | ((bits[i]! & 0x7fff) << 13);
+  for (let i = 0; i < bits.length; i++) values[i]! *= 2 ** 112;
+  return values;
 }

@@ -1,0 +1,377 @@
+"""A collection: documents that come, change and go, and are found by meaning and by their fields.
+
+Every put and delete is one commit of the store, or several for many documents; after a crash each of them happened or
+did not. In memory are the codes of all rows, the number of each row's document and, once a filter was used, the
+fields.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from insitu.collection.documents import Document, check_documents, check_fields, check_ids
+from insitu.collection.exchange import Read, import_collection
+from insitu.collection.memory import Memory
+from insitu.collection.store import Change, Meta, Store, Stored
+from insitu.collection.where import check_where
+from insitu.embedder import Embedder, Progress
+from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
+from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
+from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
+from insitu.text.page import Page, Section
+
+# Documents of one commit. A batch of texts of mixed length fills the model's batches well, and what a crash can cost is
+# the embedding of so many.
+COMMIT_DOCUMENTS = 128
+# Half a megabyte of codes at 128: what one small put may have to write again when the tail is folded.
+SEGMENT_ROWS = 4096
+# Each commit is a segment of its own until so many of them are joined.
+TAIL_SEGMENTS = 32
+# Dead rows are scanned like others: from this share on (and this many) all is written again without them.
+DEAD_SHARE, DEAD_LEAST = 0.25, 64
+# More hits than anybody reads; the scan's list of candidates is kept by insertion and is made for thousands.
+MOST_HITS = 1000
+DEFAULT_DIM = 128
+
+
+@dataclass(frozen=True)
+class Found:
+    """One document. `text` is the passage that matched; without a query, all of its text.
+
+    `score`: cosine, -1 to 1 (at full size where the collection rescores); None without a query.
+    """
+
+    id: str
+    title: str
+    text: str
+    score: float | None
+    fields: Mapping[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Put:
+    """What a put did: documents `embedded`, those whose text was there already (`unchanged`), passages embedded."""
+
+    embedded: int
+    unchanged: int
+    passages: int
+
+
+class Collection:
+    """An opened collection. Async; calls may overlap: each search answers from one state of the collection."""
+
+    def __init__(self, embedder: Embedder, store: Store, meta: Meta) -> None:
+        self.embedder = embedder
+        self.store = store
+        self._runtime = embedder.runtime
+        self._held = Memory(embedder.runtime, store, meta)
+
+    @property
+    def meta(self) -> Meta:
+        """The record of the collection, as it was last read."""
+        return self._held.meta
+
+    @classmethod
+    async def open(
+        cls,
+        embedder: Embedder,
+        store: Store,
+        *,
+        fields: Mapping[str, str] | None = None,
+        dim: int | None = None,
+        rescore: bool | int = False,
+    ) -> Collection:
+        """Open the collection of `store`, made if it is not there.
+
+        `fields`: name to 'keyword' or 'number'; those of an older opening stay, new ones are added. `dim`: components
+        of the scanned vectors (128, or the model's full size if that is less). `rescore`: keep codes at full size
+        too, and let these decide among the best. Raises `InvalidArgument`, `DimUnsupported`, `SpaceMismatch`,
+        `CollectionVersion`, `StorageUnavailable`.
+        """
+        lock = embedder.lock
+        declared = check_fields(fields)
+        meta = await store.meta()
+        if meta is None:
+            size = lock.check_dim(min(DEFAULT_DIM, lock.full_dim) if dim is None else dim)
+            cls._check_rescore(embedder, rescore)
+            await store.declare(Meta(lock.space(size).name, size, lock.full_dim if rescore else 0, declared))
+            meta = await store.meta()  # another tab may have been first
+            assert meta is not None
+        found = cls(embedder, store, meta)
+        await found.require(fields=fields, dim=dim, rescore=rescore)
+        return found
+
+    async def require(
+        self, *, fields: Mapping[str, str] | None = None, dim: int | None = None, rescore: bool | int = False
+    ) -> None:
+        """What `open` does with a collection that is there: refuse another one, add new fields, read the vectors."""
+        lock = self.embedder.lock
+        declared = check_fields(fields)
+        self._check_rescore(self.embedder, rescore)
+        space = lock.space(min(self.meta.dim, lock.full_dim)).name
+        if self.meta.space != space:
+            raise SpaceMismatch(
+                f"The collection holds vectors of the space {self.meta.space!r}, but the open model makes {space!r}. "
+                "Open the model that made it, or put its documents into a new collection."
+            )
+        if dim is not None and dim != self.meta.dim:
+            raise InvalidArgument(f"dim {dim}: the collection was made with {self.meta.dim}. Leave it out.")
+        if rescore and not self.meta.full:
+            raise InvalidArgument("rescore: the collection was made without. Leave it out, or make another one.")
+        for name, kind in declared.items():
+            if self.meta.fields.get(name, kind) != kind:
+                raise InvalidArgument(f"fields: {name!r} is {self.meta.fields[name]!r} here, not {kind!r}.")
+        if declared.keys() - self.meta.fields.keys():
+            await self.store.declare(replace(self.meta, fields={**self.meta.fields, **declared}))
+        await self._held.refresh(again=True)
+
+    @staticmethod
+    def _check_rescore(embedder: Embedder, rescore: bool | int) -> None:
+        size = embedder.lock.full_dim
+        if rescore not in (False, True, size):
+            raise InvalidArgument(f"rescore: {rescore!r}. The model's full size is {size}; write that, or true.")
+
+    # --- writing -------------------------------------------------------------------------------------------------
+
+    async def put(self, documents: Sequence[Mapping[str, Any]], *, on_progress: Progress | None = None) -> Put:
+        """Add documents `{id, text, title, fields}`; one whose id is there is replaced.
+
+        All are checked first: after `InvalidDocument` nothing has changed. Up to 128 documents are one commit: vectors,
+        texts and fields together. More are several, in order; what was committed before an error, an abort or a crash
+        stays, and putting all again goes on from there: a text that did not change is not embedded again, its fields
+        are brought up to date. `on_progress`: (documents done, in all). Raises `DiskFull`.
+        """
+        checked = check_documents(documents, self.meta.fields)
+        await self._check_room(checked)
+        embedded = passages = 0
+        for start in range(0, len(checked), COMMIT_DOCUMENTS):
+            batch = checked[start : start + COMMIT_DOCUMENTS]
+            async with self.store.writing():
+                fresh, rows = await self._put(batch, start, len(checked), on_progress)
+            embedded += fresh
+            passages += rows
+            if on_progress is not None:
+                on_progress(start + len(batch), len(checked))
+        return Put(embedded, len(checked) - embedded, passages)
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        """Take documents away, in one commit; how many there were. An id that is not there is none."""
+        checked = check_ids(ids)
+        if not checked:
+            return 0
+        async with self.store.writing():
+            done = await self.store.commit(Change(delete=checked), b"", b"")
+        await self._held.refresh(own=done.revision)
+        return done.deleted
+
+    async def tidy(self) -> None:
+        """Join small segments; write all again where much is dead. Nothing that anybody sees changes."""
+        await self._held.refresh()
+        if not self._to_fold() and not self._is_sparse():
+            return
+        async with self.store.writing():
+            await self._held.refresh(again=True)
+            if self._is_sparse():
+                await self.store.compact()
+            elif run := self._to_fold():
+                await self.store.fold(run)
+        await self._held.refresh()
+
+    def _is_sparse(self) -> bool:
+        if self._held.damaged and not self._held.missing():
+            return True  # its documents have been put again
+        return self.meta.dead >= max(DEAD_LEAST, DEAD_SHARE * self.meta.rows)
+
+    def _to_fold(self) -> list[int]:
+        run: list[int] = []
+        rows = 0
+        for first, count in reversed(self.meta.segments):
+            if count >= SEGMENT_ROWS or first in self._held.damaged:
+                break
+            run.append(first)
+            rows += count
+        return run[::-1] if len(run) > 1 and (rows >= SEGMENT_ROWS or len(run) >= TAIL_SEGMENTS) else []
+
+    async def _put(
+        self, batch: Sequence[Document], before: int, total: int, on_progress: Progress | None
+    ) -> tuple[int, int]:
+        await self._held.refresh(again=True)  # the lock may be quicker than the news
+        put: list[Document] = []
+        touch: list[tuple[str, Mapping[str, Any]]] = []
+        hashes = {document.id: document.hash for document in batch}
+        entries = await self.store.find([document.id for document in batch])
+        for document, entry in zip(batch, entries, strict=True):
+            # A number without rows: its segment was damaged. Embedding the text again is the repair.
+            if entry is None or entry.hash != hashes[document.id] or not self._held.rows(entry.number):
+                put.append(document)
+            elif dict(entry.fields) != document.fields:
+                touch.append((document.id, document.fields))
+        if not put and not touch:
+            return 0, 0
+        passages = [await self._passages(document) for document in put]
+        texts = [text for parts in passages for _, _, text in parts]
+        lock = self.embedder.lock
+        titles = [d.title for d, parts in zip(put, passages, strict=True) for _ in parts] if lock.takes_titles else None
+
+        def progress(done: int, of: int) -> None:
+            if on_progress is not None and done < of:
+                on_progress(before + len(batch) * done // of, total)
+
+        made = await self.embedder.embed(texts, titles=titles, dim=self.meta.dim, on_progress=progress)
+        change = Change(
+            [
+                {
+                    "id": document.id,
+                    "hash": hashes[document.id],
+                    "rows": len(parts),
+                    "size": document.size + len(parts) * (self.meta.full and self.meta.full + 4),
+                    "fields": document.fields,
+                    "title": document.title,
+                    "text": document.text,
+                    "cuts": [edge for start, end, _ in parts for edge in (start, end)],
+                }
+                for document, parts in zip(put, passages, strict=True)
+            ],
+            touch,
+        )
+        full = made.block.full_codes() if self.meta.full else b""
+        done = await self.store.commit(change, made.block.codes(), full)
+        known = {document.id: entry.number for document, entry in zip(batch, entries, strict=True) if entry}
+        self._held.keep_fields(done, change, known)
+        await self._held.refresh(own=done.revision)
+        return len(put), len(texts)
+
+    async def _passages(self, document: Document) -> list[tuple[int, int, str]]:
+        """Start and end in the text, and what is embedded, of each passage. That of a title alone is empty."""
+        section = Section("", "", document.text, 0)
+        lock = self.embedder.lock
+        target = target_for(lock.max_tokens)
+        chunks = await chunk_page(Page("", document.title, (section,)), self.embedder.count_tokens, target=target)
+        found: list[tuple[int, int, str]] = []
+        end = 0
+        for part in chunks or [Chunk((), "", "")]:
+            start = document.text.index(part.text, end)
+            end = start + len(part.text)
+            found.append((start, end, embed_text("" if lock.takes_titles else document.title, part)))
+        return found
+
+    async def _check_room(self, documents: Sequence[Document]) -> None:
+        """A put that cannot fit is refused before anything is embedded. Counted is the least that it will take."""
+        room = await self.store.room()
+        wanted = sum(document.size for document in documents)
+        if room is not None and wanted > room:
+            raise DiskFull(
+                f"{len(documents)} documents need more than {wanted:,} bytes; there is room for {room:,}. Free some "
+                "space, or put fewer. Nothing was put."
+            )
+
+    async def restore(self, read: Read, size: int, *, on_progress: Progress | None = None) -> int:
+        """Replace all documents by those of an export; how many. See `insitu.collection.exchange` for errors."""
+        async with self.store.writing():
+            count = await import_collection(self.embedder, self.store, read, size, on_progress)
+        meta = await self.store.meta()
+        assert meta is not None
+        self._held.forget(meta)  # its fields and sizes may be others
+        await self._held.refresh(again=True)
+        return count
+
+    # --- reading -------------------------------------------------------------------------------------------------
+
+    async def search(self, query: str | None = None, k: int = 10, *, where: object = None) -> list[Found]:
+        """The `k` best documents, each with its best passage, best first. See `insitu.collection.where` for `where`.
+
+        Without a query: documents that `where` lets pass, those put last first. Raises `EmptyQuery`,
+        `InvalidArgument` (`k` is 1 to 1,000), `InvalidFilter`.
+        """
+        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
+            raise InvalidArgument(f"k is {k!r}: ask for 1 to {MOST_HITS} hits.")
+        if query is not None and not isinstance(query, str):
+            raise InvalidArgument(f"The query is {type(query).__name__}, not str.")
+        if where is not None:
+            check_where(where, self.meta.fields)
+        elif query is None:
+            raise InvalidArgument("search() takes a query, a filter (`where`), or both.")
+        if query is not None and not query.strip():
+            raise EmptyQuery("The query has no text. Ask with at least one word, or leave it out to list by `where`.")
+        embedded = None if query is None else await self.embedder.embed([query], task="query", dim=self.meta.dim)
+        while True:
+            await self._held.refresh()
+            if where is not None and self._held.columns is None:
+                await self._held.load_columns()
+                continue  # somebody may have written meanwhile
+            revision = self.meta.revision
+            if embedded is None:
+                found, whole = await self._list(k, where)
+            else:
+                found, whole = await self._search(embedded.block, k, where)
+            if not whole:
+                await self._held.refresh(again=True)
+            # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
+            # If nobody wrote, its text is lost, and the others are the answer.
+            if whole or revision == self.meta.revision:
+                return found
+
+    async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
+        numbers = self._held.alive(where)[: -k - 1 : -1]
+        stored = await self.store.texts(numbers)
+        return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
+
+    async def _search(self, query: Any, k: int, where: object) -> tuple[list[Found], bool]:
+        reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
+        numbers = None if where is None else self._held.alive(where)
+        while True:
+            among = None if numbers is None else self._held.positions(numbers)
+            best = await self._runtime.scan(query, self._held.codes, reach, among=among)
+            # From here on numbers, not positions: a commit may move rows while something is awaited.
+            rows = [(self._held.numbers[position], position, score) for position, score in best]
+            places = [(number, position - bisect_left(self._held.numbers, number)) for number, position, _ in rows]
+            scores = [score for _, _, score in rows]
+            if self.meta.full and places:
+                codes = await self.store.full(places)
+                scores = scores if codes is None else await self._runtime.rescore(query, codes)
+            ranked = sorted(range(len(places)), key=lambda i: (-scores[i], places[i]))
+            chosen: dict[int, tuple[int, float]] = {}
+            for i in ranked:
+                chosen.setdefault(places[i][0], (places[i][1], scores[i]))
+            # Long documents may fill the candidates with their passages; then more are looked at.
+            if len(chosen) >= k or len(best) < reach:
+                break
+            reach *= 4
+        best_of = list(chosen)[:k]
+        stored = await self.store.texts(best_of)
+        return [_found(d, *chosen[n]) for n, d in zip(best_of, stored, strict=True) if d], None not in stored
+
+    async def stats(self) -> dict[str, Any]:
+        """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.
+
+        `missing`: documents whose vectors are damaged or cannot be read; put them again. `damaged`: the first rows of
+        the segments concerned. The rest comes from the place where the collection lies.
+        """
+        await self._held.refresh()
+        meta = self.meta
+        return {
+            "documents": meta.documents,
+            "passages": meta.rows - meta.dead,
+            "bytes": meta.bytes + meta.rows * (meta.dim + 8),
+            "segments": len(meta.segments),
+            "dead": meta.dead,
+            "missing": self._held.missing(),
+            "damaged": sorted(self._held.damaged),
+            "space": meta.space,
+            "dim": meta.dim,
+            "rescore": meta.full,
+            "fields": dict(meta.fields),
+            "revision": meta.revision,
+            **await self.store.about(),
+        }
+
+
+def _found(stored: Stored, passage: int, score: float | None) -> Found:
+    start, end = stored.cuts[2 * passage : 2 * passage + 2]
+    return Found(stored.id, stored.title, stored.text[start:end], score, stored.fields)

@@ -1,0 +1,398 @@
+"""The store of CPython: a folder. The only module of collections that touches the disk.
+
+The folder holds one SQLite database: what a commit must do at once, to texts, ids and vectors, is what a transaction is
+for, also between processes. The tables are those of the page's database (web/src/collection_store.ts).
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import sqlite3
+from array import array
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict, replace
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+from insitu.collection.exchange import Read, export_collection
+from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Store, Stored
+from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, ReadFailed, WriteFailed
+
+FILE = "collection.sqlite"
+# Rows of a segment written by compaction or import. See `SEGMENT_ROWS` of `insitu.collection.collection`.
+SEGMENT_ROWS = 4096
+
+_TABLES = """
+CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), data TEXT NOT NULL);
+CREATE TABLE segments (first INTEGER PRIMARY KEY, count INTEGER, sum INTEGER, data BLOB);
+CREATE TABLE dead (seq INTEGER PRIMARY KEY, numbers BLOB);
+CREATE TABLE documents (
+    id TEXT PRIMARY KEY, number INTEGER, hash TEXT, rows INTEGER, size INTEGER, fields TEXT
+) WITHOUT ROWID;
+CREATE TABLE texts (number INTEGER PRIMARY KEY, id TEXT, title TEXT, text TEXT, cuts BLOB, full BLOB);
+"""
+
+
+class FolderStore:
+    """See `insitu.collection.store.Store`. Made with its folder if it is not there.
+
+    Strings that may hold lone surrogates are kept as JSON: SQLite has none. Raises `WriteFailed`, `CollectionCorrupt`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        self._seen: int | None = None
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it is acknowledged
+            with self._transaction():
+                version = self._db.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    for statement in _TABLES.split(";"):
+                        self._db.execute(statement)
+                    self._db.execute(f"PRAGMA user_version = {VERSION}")
+        except OSError as error:
+            raise WriteFailed(f"{folder} cannot be made ({error.strerror}).") from error
+        except sqlite3.DatabaseError as error:
+            raise CollectionCorrupt(f"{self.path} is no collection ({error}). Import an export.") from error
+        if version > VERSION:
+            self._db.close()
+            raise CollectionVersion(
+                f"{self.path} has version {version}; this release reads {VERSION}. Use the release that wrote it."
+            )
+
+    async def meta(self) -> Meta | None:
+        return self._meta()
+
+    async def declare(self, meta: Meta) -> None:
+        with self._transaction():
+            old = self._meta()
+            self._write(
+                meta if old is None else replace(old, fields={**old.fields, **meta.fields}, revision=old.revision + 1)
+            )
+
+    def changed(self) -> bool:
+        return self._data_version() != self._seen
+
+    async def news(self, epoch: int, rows: int, changes: int) -> News:
+        with self._transaction(write=False):
+            self._seen = self._data_version()
+            meta = self._meta()
+            if meta is None:
+                raise CollectionCorrupt(f"{self.path} has lost its record. Import an export.")
+            reset = meta.epoch != epoch
+            if reset:
+                rows = changes = 0
+            parts, numbers, damaged, last = [], array("I"), [], 0
+            for first, count in meta.segments:
+                if first + count <= rows:
+                    continue
+                skip = max(0, rows - first)
+                try:
+                    shard, named = self._segment(meta, first)
+                except CollectionCorrupt:
+                    damaged.append(first)
+                    nothing = array("f", [float("nan")]) * count
+                    shard, named = bytes(count * meta.dim) + nothing.tobytes(), array("I", [last]) * count
+                last = named[-1]
+                split = count * meta.dim
+                parts.append(shard[skip * meta.dim : split] + shard[split + 4 * skip :])
+                numbers.extend(named[skip:])
+            dead = [
+                number
+                for (blob,) in self._db.execute("SELECT numbers FROM dead WHERE seq > ? ORDER BY seq", (changes,))
+                for number in array("I", blob)
+            ]
+        return News(meta, reset, parts, numbers, dead, damaged)
+
+    async def find(self, ids: Sequence[str]) -> list[Entry | None]:
+        with self._transaction(write=False):
+            return [self._find(id) for id in ids]
+
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+        select = (
+            "SELECT id, title, text, cuts, hash, fields FROM texts JOIN documents USING (id, number) WHERE number = ?"
+        )
+        with self._transaction(write=False):
+            rows = [self._db.execute(select, (number,)).fetchone() for number in numbers]
+        return [None if row is None else _stored(row) for row in rows]
+
+    async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
+        codes, scales = [], []
+        with self._transaction(write=False):
+            meta = self._meta()
+            size = meta.full if meta else 0
+            for number, position in rows:
+                found = self._db.execute("SELECT full FROM texts WHERE number = ?", (number,)).fetchone()
+                if found is None:
+                    return None
+                blob = found[0]
+                split = len(blob) // (size + 4) * size
+                codes.append(blob[position * size : (position + 1) * size])
+                scales.append(blob[split + 4 * position : split + 4 * position + 4])
+        return b"".join(codes + scales)
+
+    async def columns(self, names: Sequence[str]) -> Columns:
+        columns = Columns(array("I"), {name: [] for name in names})
+        for number, fields in self._db.execute("SELECT number, fields FROM documents ORDER BY number"):
+            columns.numbers.append(number)
+            values = json.loads(fields)
+            for name in names:
+                columns.values[name].append(values.get(name))
+        return columns
+
+    async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
+        with self._transaction():
+            meta = self._meta()
+            assert meta is not None
+            meta, numbers, deleted = self._apply(meta, change, codes, full)
+            self._write(meta)
+        return Committed(meta.revision, numbers, deleted)
+
+    async def fold(self, firsts: Sequence[int]) -> None:
+        with self._transaction():
+            meta = self._meta()
+            assert meta is not None
+            try:
+                parts = [self._segment(meta, first) for first in firsts]
+            except CollectionCorrupt:
+                return
+            self._db.executemany("DELETE FROM segments WHERE first = ?", [(first,) for first in firsts])
+            joined = array("I")
+            for _, numbers in parts:
+                joined.extend(numbers)
+            kept = [part for part in meta.segments if part[0] not in firsts]
+            segments = sorted(
+                [*map(list, kept), self._write_segment(firsts[0], _join([p for p, _ in parts], meta.dim), joined)]
+            )
+            self._write(replace(meta, segments=segments, revision=meta.revision + 1))
+
+    async def compact(self) -> None:
+        with self._transaction():
+            meta = self._meta()
+            assert meta is not None
+            dim = meta.dim
+            dead = {n for (blob,) in self._db.execute("SELECT numbers FROM dead") for n in array("I", blob)}
+            kept: list[tuple[bytes, int]] = []  # code and scale of a row, its number
+            segments: list[Sequence[int]] = []
+            rows = 0
+
+            def flush() -> None:
+                nonlocal rows
+                shard = b"".join(row[:dim] for row, _ in kept) + b"".join(row[dim:] for row, _ in kept)
+                segments.append(self._write_segment(-1 - rows, shard, array("I", (number for _, number in kept))))
+                rows += len(kept)
+                kept.clear()
+
+            for first, count in meta.segments:
+                try:
+                    shard, numbers = self._segment(meta, first)
+                except CollectionCorrupt:
+                    continue
+                split = count * dim
+                for i, number in enumerate(numbers):
+                    if number in dead:
+                        continue
+                    if len(kept) >= SEGMENT_ROWS and number != kept[-1][1]:
+                        flush()
+                    scale = shard[split + 4 * i : split + 4 * i + 4]
+                    kept.append((shard[i * dim : (i + 1) * dim] + scale, number))
+            if kept:
+                flush()
+            # New ones stand below zero until the old are gone.
+            self._db.execute("DELETE FROM segments WHERE first >= 0")
+            self._db.execute("UPDATE segments SET first = -1 - first")
+            self._db.execute("DELETE FROM dead")
+            moved = sorted([-1 - first, count] for first, count in segments)
+            meta = replace(meta, segments=moved, rows=rows, dead=0, changes=0)
+            self._write(replace(meta, epoch=meta.epoch + 1, revision=meta.revision + 1))
+
+    async def segment(self, first: int) -> tuple[bytes, array[int]]:
+        meta = self._meta()
+        assert meta is not None
+        return self._segment(meta, first)
+
+    async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
+        with self._transaction():
+            old = self._meta()
+            for table in ("segments", "dead", "documents", "texts"):
+                self._db.execute(f"DELETE FROM {table}")
+            base = old or meta
+            # Numbers go on, so that nobody takes a new document for an old one.
+            meta = replace(meta, epoch=base.epoch + 1, revision=base.revision, next=base.next)
+            for change, codes, full in batches:
+                meta = self._apply(meta, change, codes, full)[0]
+            self._write(replace(meta, revision=base.revision + 1))
+
+    async def room(self) -> int | None:
+        return shutil.disk_usage(self.path.parent).free
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        # Each commit is one transaction that takes SQLite's own lock; between commits nothing has to be held.
+        yield
+
+    async def about(self) -> dict[str, Any]:
+        return {"place": str(self.path.parent), "usage": self.path.stat().st_size, "room": await self.room()}
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- inside a transaction ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self, *, write: bool = True) -> Iterator[None]:
+        try:
+            self._db.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite itself ends it when the disk is full
+                    self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode == sqlite3.SQLITE_FULL:
+                raise DiskFull(f"No space is left for {self.path}. What was there before is whole.") from error
+            raise WriteFailed(f"{self.path}: {error}. What was there before is whole.") from error
+
+    def _data_version(self) -> int:
+        return int(self._db.execute("PRAGMA data_version").fetchone()[0]) * 2**32 + self._db.total_changes
+
+    def _meta(self) -> Meta | None:
+        found = self._db.execute("SELECT data FROM meta").fetchone()
+        return None if found is None else Meta.of(json.loads(found[0]))
+
+    def _write(self, meta: Meta) -> None:
+        self._db.execute("INSERT OR REPLACE INTO meta VALUES (1, ?)", (json.dumps(asdict(meta)),))
+
+    def _find(self, id: str) -> Entry | None:
+        select = "SELECT number, hash, rows, fields FROM documents WHERE id = ?"
+        found = self._db.execute(select, (json.dumps(id),)).fetchone()
+        return None if found is None else Entry(found[0], found[1], found[2], json.loads(found[3]))
+
+    def _segment(self, meta: Meta, first: int) -> tuple[bytes, array[int]]:
+        found = self._db.execute("SELECT count, sum, data FROM segments WHERE first = ?", (first,)).fetchone()
+        count = next((count for start, count in meta.segments if start == first), 0)
+        if found is None or found[0] != count or len(found[2]) != count * (meta.dim + 8) or crc32(found[2]) != found[1]:
+            raise CollectionCorrupt(f"The segment {first} of {self.path} is damaged. Put its documents again.")
+        split = count * (meta.dim + 4)
+        return found[2][:split], array("I", found[2][split:])
+
+    def _write_segment(self, first: int, shard: bytes, numbers: array[int]) -> list[int]:
+        data = shard + numbers.tobytes()
+        self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (first, len(numbers), crc32(data), data))
+        return [first, len(numbers)]
+
+    def _apply(self, meta: Meta, change: Change, codes: bytes, full: bytes) -> tuple[Meta, list[int], int]:
+        db, dead, buried, documents, size = self._db, array("I"), 0, meta.documents, meta.bytes
+        numbers = array("I")
+        sizes = [item["rows"] for item in change.put]
+        starts = [0, *accumulate(sizes)]
+
+        def leave(id: str) -> bool:
+            nonlocal buried, documents, size
+            row = db.execute("SELECT number, rows, size FROM documents WHERE id = ?", (json.dumps(id),)).fetchone()
+            if row is None:
+                return False
+            dead.append(row[0])
+            buried, documents, size = buried + row[1], documents - 1, size - row[2]
+            db.execute("DELETE FROM texts WHERE number = ?", (row[0],))
+            db.execute("DELETE FROM documents WHERE id = ?", (json.dumps(id),))
+            return True
+
+        deleted = sum([leave(id) for id in change.delete])
+        given = []
+        for at, item in enumerate(change.put):
+            leave(item["id"])
+            number = meta.next + at
+            given.append(number)
+            id, fields = json.dumps(item["id"]), json.dumps(item["fields"])
+            part = _rows(full, starts[-1], starts[at], item["rows"])
+            words = json.dumps(item["title"]), json.dumps(item["text"]), array("I", item["cuts"]).tobytes()
+            db.execute(
+                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+                (id, number, item["hash"], item["rows"], item["size"], fields),
+            )
+            db.execute("INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?)", (number, id, *words, part))
+            numbers.extend([number] * item["rows"])
+            documents, size = documents + 1, size + item["size"]
+        for id, values in change.touch:
+            db.execute("UPDATE documents SET fields = ? WHERE id = ?", (json.dumps(values), json.dumps(id)))
+        segments = list(meta.segments)
+        if numbers:
+            segments.append(self._write_segment(meta.rows, codes, numbers))
+        if dead:
+            db.execute("INSERT INTO dead VALUES (?, ?)", (meta.changes + 1, dead.tobytes()))
+        changed: Mapping[str, Any] = {
+            "revision": meta.revision + 1,
+            "rows": meta.rows + len(numbers),
+            "dead": meta.dead + buried,
+            "next": meta.next + len(change.put),
+            "changes": meta.changes + bool(dead),
+            "documents": documents,
+            "bytes": size,
+            "segments": segments,
+        }
+        return replace(meta, **changed), given, deleted
+
+
+async def write_export(store: Store, path: Path) -> None:
+    """Write an export of `store`; what was at `path` before stays until it is whole."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with beside.open("wb") as file:
+            async for piece in export_collection(store):
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        kind = DiskFull if error.errno == errno.ENOSPC else WriteFailed
+        raise kind(f"{path} cannot be written ({error.strerror}).") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def source_of(path: Path) -> tuple[Read, int]:
+    """How an import reads a file, and its size. Raises `ReadFailed`."""
+    try:
+        size = path.stat().st_size
+        file = path.open("rb")
+    except OSError as error:
+        raise ReadFailed(f"{path} cannot be read ({error.strerror}).") from error
+
+    async def read(start: int, count: int) -> bytes:
+        file.seek(start)
+        return file.read(count)
+
+    return read, size
+
+
+def _stored(row: Sequence[Any]) -> Stored:
+    id, title, text = (json.loads(part) for part in row[:3])
+    return Stored(id, title, text, list(array("I", row[3])), row[4], json.loads(row[5]))
+
+
+def _rows(shard: bytes, of: int, first: int, count: int) -> bytes:
+    """Some rows of a shard of `of` rows, as a shard."""
+    size = len(shard) // of - 4 if shard else 0
+    split = of * size
+    if not shard:
+        return b""
+    return shard[first * size : (first + count) * size] + shard[split + 4 * first : split + 4 * (first + count)]
+
+
+def _join(shards: Sequence[bytes], dim: int) -> bytes:
+    edges = [len(shard) // (dim + 4) * dim for shard in shards]
+    return b"".join(
+        [s[:e] for s, e in zip(shards, edges, strict=True)] + [s[e:] for s, e in zip(shards, edges, strict=True)]
+    )
