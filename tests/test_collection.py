@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fake_runtime import FakeRuntime, fake_lock
 from insitu import errors
 from insitu.collection import collection as module
+from insitu.collection import folder as folder_module
 from insitu.collection.collection import Collection, Found
 from insitu.collection.folder import FILE, FolderStore
 from insitu.embedder import Embedder
@@ -407,7 +408,7 @@ def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
 # --- against a dictionary ----------------------------------------------------------------------------------------
 
 WORDS = ["red", "blue", "green", "cat", "dog", "bird", "house", "tree", "river"]
-texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=30).map(" ".join)
+texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=100).map(" ".join)
 put = st.dictionaries(
     st.integers(0, 14).map(str),
     st.tuples(texts, st.sampled_from([None, "home", "work"]), st.one_of(st.none(), st.integers(-5, 5))),
@@ -457,13 +458,13 @@ def test_it_is_a_dictionary_that_is_searched(steps: list[tuple[str, Any]]) -> No
             await compare(notes, model)
         await compare(other, model)
 
-    old = module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS
-    module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS = 3, 4
+    old = module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS
+    module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS = 3, 4, 5
     try:
         with TemporaryDirectory() as folder:
             asyncio.run(main(Path(folder)))
     finally:
-        module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS = old
+        module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS = old
 
 
 async def compare(notes: Collection, model: Mapping[str, Mapping[str, Any]]) -> None:

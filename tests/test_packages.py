@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from conftest import MODELS, built, serving
+from conftest import MODELS, ROOT, built, serving
 from test_readme import PAGES, page_of
 
 
@@ -115,3 +115,23 @@ def test_the_web_wheel_carries_its_files_and_the_licences_of_all_parts(web_wheel
     assert any(name.endswith(".d.ts") for name in files)
     licences = {name.rpartition("/")[2] for name in names if "/licenses/" in name}
     assert {"Apache-2.0.txt", "MPL-2.0.txt", "onnxruntime-MIT.txt", "CPython-PSF-2.0.txt", "idb-ISC.txt"} <= licences
+
+
+def test_the_types_of_the_page_stand_alone(web_dist: Path, tmp_path: Path) -> None:
+    """What a TypeScript user of the built files has: no source of ours, every name known."""
+    (tmp_path / "use.mts").write_text(
+        f"""import {{ open, type Collection, type CollectionHit, type Where }} from "{web_dist.as_posix()}/insitu.js";
+const insitu = await open();
+const notes: Collection = await insitu.collection("notes", {{ fields: {{ tag: "keyword" }} }});
+const where: Where = {{ tag: "home", date: {{ gte: 1 }}, }};
+const hits: CollectionHit[] = await notes.search("a", {{ k: 1, where }});
+// @ts-expect-error a document has an id
+await notes.put([{{ text: hits[0]!.text }}]);
+export const file: Blob = await notes.export({{ passphrase: "a" }});
+await insitu.import("notes", file);
+"""
+    )
+    options = ["--noEmit", "--strict", "--module", "nodenext", "--target", "es2022", "--lib", "es2022,dom"]
+    tsc = [str(built(ROOT / "node_modules/.bin/tsc")), *options, str(tmp_path / "use.mts")]
+    done = subprocess.run(tsc, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout

@@ -113,7 +113,7 @@ function writeTypes() {
   ]);
   for (const name of readdirSync(join(dist, "types"))) {
     const path = join(dist, "types", name);
-    if (!["index.d.ts", "protocol.d.ts", "errors.d.ts"].includes(name)) rmSync(path);
+    if (!["index.d.ts", "protocol.d.ts", "errors.d.ts", "collection_types.d.ts"].includes(name)) rmSync(path);
     else writeFileSync(path, readFileSync(path, "utf8").replace(/(from ".*)\.ts";/g, '$1.js";'));
   }
   writeFileSync(join(dist, "insitu.d.ts"), 'export * from "./types/index.js";\n');

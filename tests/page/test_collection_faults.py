@@ -172,6 +172,29 @@ def test_a_full_disk_ends_a_commit_and_harms_nothing(disk: Browser, site: Path, 
         page.close()
 
 
+def test_compaction_writes_whole_documents_into_segments(disk: Browser, served: Served) -> None:
+    page = new_page(disk, served)
+    found = page.evaluate("""async () => {
+        const { batch, examine, openStore } = await import('/store_parts.js');
+        const store = await openStore('large');
+        const ids = (from) => Array.from({length: 2000}, (_, i) => `${from + i}`);
+        for (const from of [0, 2000, 4000]) await store.commit(...batch(ids(from), `from ${from}`));
+        const gone = [...ids(500), ...ids(5000)];
+        const nothing = new Uint8Array(0);
+        const [, , deleted] = JSON.parse(await store.commit(JSON.stringify({put: [], touch: [], delete: gone}), nothing, nothing));
+        await store.compact();
+        const { segments, dead } = JSON.parse(await store.meta());
+        return {...await examine(store), deleted, segments, dead};
+    }""")
+    page.close()
+    kept = {str(i) for i in range(6000) if not 500 <= i < 2500 and not i >= 5000}
+    assert found["wrong"] == [] and found["deleted"] == 3000 and found["dead"] == 0
+    assert found["stamps"] == {id: f"from {int(id) // 2000 * 2000}" for id in kept}
+    firsts, counts = [first for first, _ in found["segments"]], [count for _, count in found["segments"]]
+    assert firsts == [sum(counts[:i]) for i in range(len(counts))]
+    assert len(counts) > 1 and all(4096 <= count < 4100 for count in counts[:-1])
+
+
 # --- the whole page ----------------------------------------------------------------------------------------------
 
 

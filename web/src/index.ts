@@ -1,13 +1,8 @@
 /** Search by meaning, in the page. `open()` is where to start. */
 
 import { Client } from "./client.ts";
-import {
-  importCollection,
-  openCollection,
-  type Collection,
-  type CollectionOptions,
-  type ExportOptions,
-} from "./collections.ts";
+import { importCollection, openCollection } from "./collections.ts";
+import type { Collection, CollectionOptions, ExportOptions } from "./collection_types.ts";
 import { InsituError } from "./errors.ts";
 import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
 
@@ -25,7 +20,7 @@ export type {
   Operators,
   PutResult,
   Where,
-} from "./collections.ts";
+} from "./collection_types.ts";
 
 export interface OpenOptions {
   /** URL of the folder with the files of the build. Default: the folder of this module. */

@@ -13,7 +13,7 @@ import shutil
 import sqlite3
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, replace
 from itertools import accumulate
 from pathlib import Path
@@ -179,41 +179,31 @@ class FolderStore:
         with self._transaction():
             meta = self._meta()
             assert meta is not None
-            dim = meta.dim
-            dead = {n for (blob,) in self._db.execute("SELECT numbers FROM dead") for n in array("I", blob)}
-            kept: list[tuple[bytes, int]] = []  # code and scale of a row, its number
-            segments: list[Sequence[int]] = []
-            rows = 0
-
-            def flush() -> None:
-                nonlocal rows
-                shard = b"".join(row[:dim] for row, _ in kept) + b"".join(row[dim:] for row, _ in kept)
-                segments.append(self._write_segment(-1 - rows, shard, array("I", (number for _, number in kept))))
-                rows += len(kept)
-                kept.clear()
-
+            dim, dead = (
+                meta.dim,
+                {n for (blob,) in self._db.execute("SELECT numbers FROM dead") for n in array("I", blob)},
+            )
+            kept: list[tuple[bytes, bytes, int]] = []  # code, scale and number of each row
             for first, count in meta.segments:
-                try:
+                with suppress(CollectionCorrupt):
                     shard, numbers = self._segment(meta, first)
-                except CollectionCorrupt:
-                    continue
-                split = count * dim
-                for i, number in enumerate(numbers):
-                    if number in dead:
-                        continue
-                    if len(kept) >= SEGMENT_ROWS and number != kept[-1][1]:
-                        flush()
-                    scale = shard[split + 4 * i : split + 4 * i + 4]
-                    kept.append((shard[i * dim : (i + 1) * dim] + scale, number))
-            if kept:
-                flush()
-            # New ones stand below zero until the old are gone.
-            self._db.execute("DELETE FROM segments WHERE first >= 0")
-            self._db.execute("UPDATE segments SET first = -1 - first")
+                    codes = (shard[i * dim : (i + 1) * dim] for i in range(count))
+                    scales = (shard[i : i + 4] for i in range(count * dim, count * (dim + 4), 4))
+                    kept += [row for row in zip(codes, scales, numbers, strict=True) if row[2] not in dead]
+            self._db.execute("DELETE FROM segments")
             self._db.execute("DELETE FROM dead")
-            moved = sorted([-1 - first, count] for first, count in segments)
-            meta = replace(meta, segments=moved, rows=rows, dead=0, changes=0)
-            self._write(replace(meta, epoch=meta.epoch + 1, revision=meta.revision + 1))
+            segments: list[Sequence[int]] = []
+            start = 0
+            while start < len(kept):
+                end = min(start + SEGMENT_ROWS, len(kept))
+                while end < len(kept) and kept[end][2] == kept[end - 1][2]:  # a document is in one segment
+                    end += 1
+                part = kept[start:end]
+                shard = b"".join([row[0] for row in part] + [row[1] for row in part])
+                segments.append(self._write_segment(start, shard, array("I", [row[2] for row in part])))
+                start = end
+            more = {"rows": len(kept), "dead": 0, "changes": 0, "epoch": meta.epoch + 1, "revision": meta.revision + 1}
+            self._write(replace(meta, segments=segments, **more))  # type: ignore[arg-type]
 
     async def segment(self, first: int) -> tuple[bytes, array[int]]:
         meta = self._meta()

@@ -1,0 +1,110 @@
+// What a page says to a collection and hears of it. Types only.
+
+export type FieldKind = "keyword" | "number";
+export type FieldValue = string | number | null;
+
+export interface CollectionOptions {
+  /** The fields that documents may have. New ones may be added when the collection is opened again. */
+  fields?: Record<string, FieldKind>;
+  /** Components of the vectors that are scanned. Default: 128. Cannot be changed later. */
+  dim?: number;
+  /** Keep codes at the model's full size too (`true`, or that size), and let these order the best. Default: false. */
+  rescore?: boolean | number;
+  signal?: AbortSignal;
+}
+
+export interface NewDocument {
+  /** Any string. A document whose id is there already is replaced. */
+  id: string;
+  text: string;
+  title?: string;
+  fields?: Record<string, FieldValue>;
+}
+
+export interface Operators {
+  eq?: FieldValue;
+  ne?: FieldValue;
+  in?: FieldValue[];
+  gt?: string | number;
+  gte?: string | number;
+  lt?: string | number;
+  lte?: string | number;
+}
+
+/** `{field: value}` or `{field: {gte: 1, lt: 5}}`; several names must all hold; `and`, `or` and `not` take filters. */
+export type Where = { and?: Where[]; or?: Where[]; not?: Where } | { [field: string]: FieldValue | Operators };
+
+export interface CollectionHit {
+  id: string;
+  title: string;
+  /** The passage that matched, as plain text; without a query all of the text. */
+  text: string;
+  /** Cosine of passage and query, -1 to 1; null without a query. */
+  score: number | null;
+  fields: Record<string, string | number>;
+}
+
+export interface PutResult {
+  /** Documents whose text was embedded; those whose text was there already. */
+  embedded: number;
+  unchanged: number;
+  passages: number;
+}
+
+export interface CollectionStats {
+  documents: number;
+  passages: number;
+  /** Of vectors, texts, fields and codes for rescoring. */
+  bytes: number;
+  segments: number;
+  /** Vectors of documents that are gone, until the next compaction. */
+  dead: number;
+  /** Documents whose vectors are damaged: put them again. `damaged`: the segments concerned. */
+  missing: number;
+  damaged: number[];
+  space: string;
+  dim: number;
+  /** Components of the codes for rescoring; 0: none. */
+  rescore: number;
+  fields: Record<string, FieldKind>;
+  revision: number;
+  place: string;
+  /** Of the whole site, as the browser tells it, in bytes. */
+  usage?: number;
+  quota?: number;
+  /** Whether the browser promised not to remove it when space is short. */
+  persisted: boolean;
+  /** Whether this page once stored documents here, and the browser or the visitor has removed them since. */
+  evicted: boolean;
+}
+
+/** Documents kept in this browser, found by meaning and by their fields. Errors are `InsituError`s with a `code`. */
+export interface Collection {
+  readonly name: string;
+  /**
+   * Add or replace documents. Up to 128 are one transaction; of more, what was stored before an error, an abort or a crash
+   * stays, and putting all again goes on from there: a text that did not change is not embedded again.
+   */
+  put(
+    documents: NewDocument[],
+    options?: { signal?: AbortSignal; onProgress?: (done: number, total: number) => void },
+  ): Promise<PutResult>;
+  /** Take documents away, in one transaction; gives how many there were. */
+  delete(ids: string[]): Promise<number>;
+  /** The `k` best documents (1 to 1,000, default 10), each with its best passage. Without a query: those put last first. */
+  search(
+    query?: string | null,
+    options?: { k?: number; where?: Where; signal?: AbortSignal },
+  ): Promise<CollectionHit[]>;
+  stats(): Promise<CollectionStats>;
+  /** All of it as one file, sealed if a passphrase is given. Other tabs wait with what they write until it is made. */
+  export(options?: ExportOptions): Promise<Blob>;
+}
+
+export interface ExportOptions {
+  /** Encrypts the file. Who forgets it cannot read the file any more; nor can anybody else. */
+  passphrase?: string;
+  signal?: AbortSignal;
+  /** (documents done, in all). */
+  onProgress?: (done: number, total: number) => void;
+}
