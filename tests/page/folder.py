@@ -84,11 +84,11 @@ def refuse(status: int) -> Fault:
     return act
 
 
-def cut_after(count: int) -> Fault:
-    """The connection breaks after so many bytes of the body."""
+def cut_after(count: int, linger: float = 0.2) -> Fault:
+    """The connection breaks after so many bytes of the body, which the page has `linger` seconds to read."""
 
     def act(handler: Any) -> None:
-        handler.left = count
+        handler.left, handler.linger = count, linger
 
     return act
 
@@ -142,7 +142,7 @@ class _Body:
             self.handler.left = left - len(part)
             if self.handler.left <= 0:
                 self.file.flush()
-                time.sleep(0.2)  # what was not yet read is lost with the connection
+                time.sleep(self.handler.linger)  # what was not yet read is lost with the connection
                 self.handler.connection.shutdown(socket.SHUT_RDWR)
                 raise BrokenPipeError
         time.sleep(self.served.pace)
@@ -157,6 +157,7 @@ def _faulty(base: Any, served: Served) -> Any:
         site = served  # for faults
         wfile: BinaryIO | _Body
         left: int | None = None  # bytes until the connection breaks
+        linger = 0.2
         counting = False
 
         def do_GET(self) -> None:  # noqa: N802 (the name that http.server asks for)

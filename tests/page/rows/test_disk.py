@@ -60,7 +60,7 @@ def test_a_visit_goes_on_with_what_the_one_before_has_left(faulty: Page, serve_t
 
     def cut_then_hang(handler: Any) -> None:
         if len(served.parts) == 1:
-            cut_after(10_000_000)(handler)
+            cut_after(10_000_000, linger=2)(handler)  # a busy machine reads slowly
         else:
             over.wait(60)
 
