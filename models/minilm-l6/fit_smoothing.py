@@ -55,7 +55,7 @@ def main() -> None:
     tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(TOKENS)
-    codes, scales = quantise_rows(bert.table(tensors))
+    codes, scales = quantise_rows(tensors[bert.TABLE])
     most = np.full((len(names), size), 1e-3, np.float32)
     for text in _sample(options.sources):
         ids = tokenizer.encode(text).ids
