@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -16,6 +17,25 @@ from playwright.sync_api import Page, expect
 
 from conftest import MODELS, ROOT, built, serving
 from test_readme import PAGES, page_of
+
+
+def code(source: bytes) -> str:
+    """What Python makes of a source, without its docstrings."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            match node.body:
+                case [ast.Expr(ast.Constant(str())), *rest]:
+                    node.body = rest
+    return ast.dump(tree)
+
+
+def test_the_wheel_holds_the_code_of_the_repository_line_for_line(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for path in (ROOT / "py/insitu").rglob("*.py"):
+            packed, source = archive.read(path.relative_to(ROOT / "py").as_posix()), path.read_bytes()
+            assert code(packed) == code(source) and packed.count(b"\n") == source.count(b"\n"), path
+        assert archive.testzip() is None
 
 
 @dataclass(frozen=True)

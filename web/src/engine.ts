@@ -50,6 +50,7 @@ export class Engine {
   /** Batches so far, and the milliseconds that the model ran. */
   readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
+  #unproven = false;
 
   /** Where batches run and what runs them, and why not where it was tried first. */
   readonly device: { used: DeviceName; engine: EngineName; threads: number; reason: string };
@@ -65,7 +66,8 @@ export class Engine {
   /**
    * `graph` is let go when it is open: a large one takes as much memory as the weights made of it.
    *
-   * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. Code: `model-corrupt`.
+   * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. The encoder's wait for
+   * `prove` where their rows would have to be fetched before the first answer. Code: `model-corrupt`.
    */
   static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
     if (!options.first) return new Engine(await options.last(graph), options, "");
@@ -73,15 +75,30 @@ export class Engine {
     try {
       device = await options.first(graph);
       const engine = new Engine(device, options, "");
-      if (!(await options.trusted?.known())) {
-        await engine.#sing();
-        options.trusted?.keep();
-      }
+      if (await options.trusted?.known()) return engine;
+      engine.#unproven = true;
+      if (device.name === "webgpu" || options.rows.stats.mode === "all") await engine.#sing();
       return engine;
     } catch (error) {
       device?.close();
       return new Engine(await options.last(await options.again()), options, message(error));
     }
+  }
+
+  /** Ids of the canaries that `prove` will run. */
+  get unproven(): number[] {
+    return this.#unproven ? this.#options.canaries.flatMap(({ ids }) => ids) : [];
+  }
+
+  /** Try the device with its canaries, if that was put off; where they do not come out right, the model is run elsewhere. */
+  async prove(): Promise<void> {
+    if (!this.#unproven) return;
+    const proof = this.#turn.then(() => this.#sing());
+    this.#turn = proof.catch(async (error) => {
+      // Without a network nothing is known about the device: the next visit asks again.
+      if (!(error instanceof InsituError) || error.code === "not-a-number") await this.#turnFrom(error);
+    });
+    await this.#turn;
   }
 
   /** Throws unless the device gives the golden vectors. */
@@ -97,6 +114,8 @@ export class Engine {
       const found = cosine((await this.#ask(this.#gather(ids, Int32Array.of(ids.length), dim, parts))).vectors, canary);
       if (!(found >= CANARY)) throw new Error(`a golden text has a cosine of ${found.toFixed(3)} there`);
     }
+    this.#unproven = false;
+    this.#options.trusted?.keep();
   }
 
   /**
@@ -120,16 +139,21 @@ export class Engine {
       // Numbers that are none come from the model here: onnxruntime may round them to integers and tell nobody.
       const broken = this.#device.name === "wasm" && error instanceof InsituError;
       if (this.#device.last || broken) throw error;
-      // The batch is finished on onnxruntime's WASM, and all later ones are run there.
-      this.#device.close();
-      this.#device = await this.#options.last(await this.#options.again());
-      const { name, engine, threads } = this.#device;
-      Object.assign(this.device, { used: name, engine, threads, reason: message(error) });
+      await this.#turnFrom(error);
       outputs = await this.#ask(inputs);
     }
     this.runs.batches++;
     this.runs.took += performance.now() - start;
     block.write(positions, outputs);
+  }
+
+  /** The batch is finished on onnxruntime's WASM, and all later ones are run there. */
+  async #turnFrom(error: unknown): Promise<void> {
+    this.#device.close();
+    this.#device = await this.#options.last(await this.#options.again());
+    const { name, engine, threads } = this.#device;
+    Object.assign(this.device, { used: name, engine, threads, reason: message(error) });
+    this.#unproven = false;
   }
 
   async #ask(inputs: Inputs): Promise<Outputs> {

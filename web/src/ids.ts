@@ -26,7 +26,9 @@ export class InGraph implements Rows {
     return new Map();
   }
 
-  async fetchAhead(): Promise<void> {}
+  async fetchAhead(): Promise<boolean> {
+    return true;
+  }
 }
 
 /** batch x longest, text after text, 0 where padded: the graph leaves out what is behind a text's length. */

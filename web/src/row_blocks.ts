@@ -105,10 +105,13 @@ export class RowBlocks implements Rows, Taker {
    * Fetch the rows of `ids`, which every question may need, then in idle time those of frequent tokens: so questions ask for
    * less, are quicker, and tell the host less. Ends by itself, on the first error too: a question that needs the same will tell.
    */
-  async fetchAhead(ids: Int32Array): Promise<void> {
-    if (this.mode === "all") return;
-    if ((navigator as { connection?: { saveData?: boolean } }).connection?.saveData) return;
-    if (ids.length) await this.load(ids).catch(() => undefined);
+  async fetchAhead(ids: Int32Array): Promise<boolean> {
+    if (this.mode === "all") return true;
+    if ((navigator as { connection?: { saveData?: boolean } }).connection?.saveData) return false;
+    const here = await this.load(ids).then(
+      () => true,
+      () => false,
+    );
     const { blockBytes, count } = this.#layout;
     const last = Math.min(count, Math.floor(AHEAD / blockBytes));
     const step = Math.ceil(AHEAD_RUN / blockBytes);
@@ -121,9 +124,10 @@ export class RowBlocks implements Rows, Taker {
       try {
         await this.#fetch.fetch(run, (block) => this.wants(block));
       } catch {
-        return;
+        break;
       }
     }
+    return here;
   }
 
   async #load(blocks: number[]): Promise<Bytes[]> {

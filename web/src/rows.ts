@@ -27,8 +27,11 @@ export interface Rows {
   readonly record: number;
   /** The parts of the table that hold `ids`, by number. Codes: `model-corrupt`, `fetch-failed`, `range-unsupported`. */
   load(ids: Int32Array): Promise<ReadonlyMap<number, Bytes>>;
-  /** Fetch the rows of `ids`, and in idle time what texts are likely to need. Ends by itself, and never by an error. */
-  fetchAhead(ids: Int32Array): Promise<void>;
+  /**
+   * Fetch the rows of `ids`, and in idle time what texts are likely to need. Ends by itself, and never by an error. Whether those
+   * of `ids` are here: not where data is to be saved, or the network is gone.
+   */
+  fetchAhead(ids: Int32Array): Promise<boolean>;
   readonly stats: Stats["rows"];
 }
 
@@ -121,5 +124,7 @@ class WholeRows implements Rows {
     return this.#parts;
   }
 
-  async fetchAhead(): Promise<void> {}
+  async fetchAhead(): Promise<boolean> {
+    return true;
+  }
 }

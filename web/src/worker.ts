@@ -197,9 +197,12 @@ async function open(args: OpenArgs): Promise<void> {
       settled: opened!.settled,
     }),
   };
-  void finish(host, owner, texts, progress, store, snapshot).then(() =>
-    rows.fetchAhead(host.tokenize(everyday(lock), lock.row_count).ids),
-  );
+  void finish(host, owner, texts, progress, store, snapshot)
+    .then(() => {
+      const { ids } = host.tokenize(everyday(lock), lock.row_count);
+      return rows.fetchAhead(Int32Array.from([...ids, ...engine.unproven]));
+    })
+    .then((here) => (here ? engine.prove() : undefined));
 }
 
 /** A function of its own, so that nothing that lives on holds the graph: a large one is as much memory as its weights. */
