@@ -54,7 +54,7 @@ export class Weights {
     return this.#get(name).dims;
   }
 
-  /** The address of `length` float32 on the heap; of those of an optional weight that is missing: 0. */
+  /** The address of the weight `name`, `length` float32. */
   vector(name: string, length: number): number {
     const values = floats(this.#get(name));
     if (values.length !== length) throw new Unknown(`${name} has ${values.length} values, not ${length}`);
