@@ -34,6 +34,7 @@ PUBLIC = (
 )
 
 
+# Its parameter is the builder's configuration, which this hook does not look at.
 class Slim(BuildHookInterface):  # type: ignore[type-arg]
     PLUGIN_NAME = "custom"
 

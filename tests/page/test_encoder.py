@@ -115,6 +115,21 @@ def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_sit
     assert device["engine"] == "onnxruntime" and "golden" in device["reason"]
 
 
+def test_with_rows_on_demand_golden_texts_are_asked_when_the_page_is_idle(
+    page: Page, serve_site: Serve, web_dist: Path
+) -> None:
+    kernel = (web_dist / "encoder.wasm").read_bytes()
+    right, wrong = (struct.pack("<f", value) for value in (-1.5957691216, 15.957691216))
+    served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
+    assert opened_with(page, served, rows="stream")["engine"] == "insitu"
+    page.evaluate(
+        "async () => { while ((await insitu.stats()).device.engine === 'insitu') await new Promise((r) => setTimeout(r, 50)); }"
+    )
+    device = page.evaluate("insitu.stats()")["device"]
+    assert device["engine"] == "onnxruntime" and "golden" in device["reason"]
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+
+
 def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve) -> None:
     served = serve_site()
     runs = []

@@ -94,10 +94,12 @@ export class Engine {
   async prove(): Promise<void> {
     if (!this.#unproven) return;
     const proof = this.#turn.then(() => this.#sing());
-    this.#turn = proof.catch(async (error) => {
+    const proven = proof.catch(async (error) => {
       // Without a network nothing is known about the device: the next visit asks again.
       if (!(error instanceof InsituError) || error.code === "not-a-number") await this.#turnFrom(error);
     });
+    // A later call must not end by this one's error.
+    this.#turn = proven.catch((error) => console.warn(`insitu: the model cannot be run elsewhere: ${message(error)}`));
     await this.#turn;
   }
 
@@ -149,8 +151,9 @@ export class Engine {
 
   /** The batch is finished on onnxruntime's WASM, and all later ones are run there. */
   async #turnFrom(error: unknown): Promise<void> {
+    const other = await this.#options.last(await this.#options.again());
     this.#device.close();
-    this.#device = await this.#options.last(await this.#options.again());
+    this.#device = other;
     const { name, engine, threads } = this.#device;
     Object.assign(this.device, { used: name, engine, threads, reason: message(error) });
     this.#unproven = false;

@@ -202,8 +202,8 @@ class FolderStore:
                 shard = b"".join([row[0] for row in part] + [row[1] for row in part])
                 segments.append(self._write_segment(start, shard, array("I", [row[2] for row in part])))
                 start = end
-            more = {"rows": len(kept), "dead": 0, "changes": 0, "epoch": meta.epoch + 1, "revision": meta.revision + 1}
-            self._write(replace(meta, segments=segments, **more))  # type: ignore[arg-type]
+            whole = replace(meta, segments=segments, rows=len(kept), dead=0, changes=0)
+            self._write(replace(whole, epoch=meta.epoch + 1, revision=meta.revision + 1))
 
     async def segment(self, first: int) -> tuple[bytes, array[int]]:
         meta = self._meta()

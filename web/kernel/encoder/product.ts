@@ -220,7 +220,10 @@ function unpack(from: usize, count: usize, to: usize): void {
   }
 }
 
-/** A tile of up to four rows. */
+/**
+ * A tile of up to four rows. Its inner lines are those of `tile4`: sums must be locals to stay in registers, and AssemblyScript
+ * has no way to share lines that write a dozen of them.
+ */
 function blocks(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i32, K: i32): void {
   const length = <usize>K << 1;
   // Rows that are not there are the last one once more, and are not stored.
