@@ -1,4 +1,4 @@
-"""The build hook of the wheel `insitu`: sources go in without comments, and without the docstrings of inner modules.
+"""The build hook of the wheel `insitu`: sources go in without comments and inner docstrings, indented by ones.
 
 The wheel must stay under 150 kB, as notebooks load it over the network each time they start; comments and inner
 docstrings are a seventh of it. Lines keep their numbers, so a traceback points at the line of the repository.
@@ -63,7 +63,7 @@ def rewrite(wheel: Path) -> None:
 
 
 def slim(source: bytes, *, public: bool) -> bytes:
-    """The source without comments and, unless `public`, without docstrings; as many lines as before."""
+    """The source without comments, indented by ones, without docstrings unless `public`; as many lines as before."""
     text = source.decode()
     lines = text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
@@ -82,4 +82,23 @@ def slim(source: bytes, *, public: bool) -> bytes:
             # A body of nothing else, as protocols have it, still needs a statement.
             lines[first.lineno - 1] = " " * first.col_offset + ('""' if len(node.body) == 1 else "")
             lines[first.lineno - 1] = lines[first.lineno - 1].rstrip()
-    return "\n".join(lines).encode()
+    return _indented_by_ones("\n".join(lines)).encode()
+
+
+def _indented_by_ones(text: str) -> str:
+    lines = text.split("\n")
+    depth, kept = 0, dict(enumerate(lines))
+    first = True  # the next token begins a statement
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if token.type == tokenize.INDENT else -1
+        elif token.type == tokenize.NEWLINE:
+            first = True
+        elif token.type not in (tokenize.NL, tokenize.ENDMARKER):
+            (start, _), (end, _) = token.start, token.end
+            if kept.pop(start - 1, None) is not None:
+                lines[start - 1] = " " * (depth if first else 0) + lines[start - 1].lstrip()
+            for inside in range(start, end):  # of a string of several lines nothing changes
+                kept.pop(inside, None)
+            first = False
+    return "\n".join(lines)

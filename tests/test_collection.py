@@ -470,6 +470,8 @@ def test_it_is_a_dictionary_that_is_searched(steps: list[tuple[str, Any]]) -> No
 async def compare(notes: Collection, model: Mapping[str, Mapping[str, Any]]) -> None:
     hits = await notes.search("blue cat", k=50)
     assert sorted(ids(hits)) == sorted(model)
+    worded = await notes.search("blue, cat", k=50, words=1)
+    assert sorted(ids(worded)) == sorted(i for i, d in model.items() if {"blue", "cat"} & set(d["text"].split()))
     assert {hit.id: hit.fields for hit in hits} == {
         id: {name: value for name, value in document["fields"].items() if value is not None}
         for id, document in model.items()

@@ -66,8 +66,8 @@ def test_tokenizers_are_used_behind_the_seam_only() -> None:
     assert importers("tokenizers") == ["runtime/native.py"]
 
 
-def test_one_module_keeps_collections_on_the_disk() -> None:
-    assert importers("sqlite3") == ["collection/folder.py"]
+def test_two_modules_keep_collections_on_the_disk() -> None:
+    assert importers("sqlite3") == ["collection/folder.py", "collection/folder_words.py"]
 
 
 def test_one_module_of_the_page_touches_indexeddb() -> None:

@@ -38,6 +38,7 @@ await build({
     insitu: join(web, "src/index.ts"),
     worker: join(web, "src/worker.ts"),
     tokenizer_other: join(web, "src/tokenizer_other.ts"),
+    words: join(web, "src/words.ts"),
     webgpu: join(web, "src/webgpu.ts"),
     encoder_thread: join(web, "src/encoder_thread.ts"),
     search: join(web, "search/search.ts"),

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from insitu.collection.collection import Collection, Found, Put
+from insitu.collection.collection import WORDS, Collection, Found, Put
 from insitu.embedder import Embedder, Progress
 from insitu.errors import IndexNotFound, InvalidArgument
 from insitu.index.format import ENTRY, IndexManifest
@@ -92,9 +92,11 @@ class FolderCollection:
         _run(self.collection.tidy())
         return gone
 
-    def search(self, query: str | None = None, k: int = 10, *, where: object = None) -> list[Found]:
+    def search(
+        self, query: str | None = None, k: int = 10, *, where: object = None, words: float = WORDS
+    ) -> list[Found]:
         """The `k` best documents, each with its best passage. See `Collection.search`."""
-        return _run(self.collection.search(query, k, where=where))
+        return _run(self.collection.search(query, k, where=where, words=words))
 
     def stats(self) -> dict[str, Any]:
         """What is there. See `Collection.stats`."""

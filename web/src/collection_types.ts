@@ -34,6 +34,16 @@ export interface Operators {
 /** `{field: value}` or `{field: {gte: 1, lt: 5}}`; several names must all hold; `and`, `or` and `not` take filters. */
 export type Where = { and?: Where[]; or?: Where[]; not?: Where } | { [field: string]: FieldValue | Operators };
 
+export interface CollectionSearchOptions {
+  /** 1 to 1,000. Default: 10. */
+  k?: number;
+  /** Which documents to look at. Default: all. */
+  where?: Where;
+  /** What the words of the query weigh beside its meaning: 0 (meaning only) to 1 (words only). Default: 0. */
+  words?: number;
+  signal?: AbortSignal;
+}
+
 export interface CollectionHit {
   id: string;
   title: string;
@@ -91,11 +101,8 @@ export interface Collection {
   ): Promise<PutResult>;
   /** Take documents away, in one transaction; gives how many there were. */
   delete(ids: string[]): Promise<number>;
-  /** The `k` best documents (1 to 1,000, default 10), each with its best passage. Without a query: those put last first. */
-  search(
-    query?: string | null,
-    options?: { k?: number; where?: Where; signal?: AbortSignal },
-  ): Promise<CollectionHit[]>;
+  /** The `k` best documents, each with its best passage. Without a query: those put last first. */
+  search(query?: string | null, options?: CollectionSearchOptions): Promise<CollectionHit[]>;
   stats(): Promise<CollectionStats>;
   /** All of it as one file, sealed if a passphrase is given. Other tabs wait with what they write until it is made. */
   export(options?: ExportOptions): Promise<Blob>;

@@ -51,7 +51,7 @@ export async function openCollection(
       if (gone) tidy();
       return gone;
     },
-    search: (query, { k = 10, where, signal } = {}) => call("search", { query, k, where }, { signal }),
+    search: (query, { k = 10, where, words, signal } = {}) => call("search", { query, k, where, words }, { signal }),
     stats: async () => ({ ...(await call<CollectionStats>("stats", {})), evicted }),
     export: async ({ passphrase, signal, onProgress } = {}) =>
       client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress }),

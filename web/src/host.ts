@@ -9,6 +9,7 @@ import { GrowingCodes } from "./growing.ts";
 import type { Codes, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import type { WordIndex } from "./words.ts";
 
 export class Host {
   #coming = new Map<string, Promise<Bytes>>();
@@ -21,6 +22,7 @@ export class Host {
     private readonly fullDim: number,
     private readonly indexBase: string,
     coming: ReadonlyMap<string, Promise<Bytes>>,
+    private readonly base: string,
   ) {
     this.#coming = new Map(coming);
   }
@@ -88,6 +90,20 @@ export class Host {
 
   openStore(name: string): Promise<CollectionStore> {
     return CollectionStore.open(name);
+  }
+
+  /** The word index of a collection. Its library lies in a file of its own at `base`. Code: `fetch-failed`. */
+  async openWords(): Promise<WordIndex> {
+    const url = new URL("words.js", this.base).href;
+    try {
+      const { WordIndex } = (await import(/* @vite-ignore */ url)) as typeof import("./words.ts");
+      return new WordIndex();
+    } catch (error) {
+      throw new InsituError(
+        "fetch-failed",
+        `${url} cannot be loaded (${(error as Error).message}). Load the page again.`,
+      );
+    }
   }
 
   /** Cosines of row 0 of `query` at full size to the rows of a shard, as the kernel has them. A few rows: no kernel needed. */

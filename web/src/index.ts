@@ -12,6 +12,7 @@ export type {
   Collection,
   CollectionHit,
   CollectionOptions,
+  CollectionSearchOptions,
   CollectionStats,
   ExportOptions,
   FieldKind,

@@ -167,7 +167,7 @@ async function open(args: OpenArgs): Promise<void> {
   files.then(begin, begin);
   const [{ bridge: bridgeModule, snapshot }, loaded, scan] = await Promise.all([python, files, scanner, parts]);
   const { store, lock, manifest, engine, rows } = loaded;
-  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming);
+  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming, base);
   const call = new Call<Bridge>();
   bridgeModule.start(call, host, loaded.lockBytes, loaded.manifestBytes);
   const bridge = await progress.step("index", call.done);

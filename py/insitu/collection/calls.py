@@ -40,7 +40,8 @@ class Calls:
         elif act == "delete":
             result = await collection.delete(arguments["ids"])
         elif act == "search":
-            hits = await collection.search(arguments.get("query"), arguments["k"], where=arguments.get("where"))
+            options = {name: arguments[name] for name in ("where", "words") if name in arguments}
+            hits = await collection.search(arguments.get("query"), arguments["k"], **options)
             result = [hit.as_dict() for hit in hits]
         elif act == "stats":
             result = await collection.stats()

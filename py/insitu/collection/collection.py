@@ -14,14 +14,17 @@ from typing import Any
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
 from insitu.collection.exchange import Read, import_collection
+from insitu.collection.fuse import check_weight, fuse
 from insitu.collection.memory import Memory
 from insitu.collection.store import Change, Meta, Store, Stored
 from insitu.collection.where import check_where
+from insitu.collection.words import Words
 from insitu.embedder import Embedder, Progress
 from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
 from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
 from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
 from insitu.text.page import Page, Section
+from insitu.text.words import query_terms
 
 # Documents of one commit. A batch of texts of mixed length fills the model's batches well, and what a crash can cost is
 # the embedding of so many.
@@ -34,6 +37,8 @@ TAIL_SEGMENTS = 32
 DEAD_SHARE, DEAD_LEAST = 0.25, 64
 # More hits than anybody reads; the scan's list of candidates is kept by insertion and is made for thousands.
 MOST_HITS = 1000
+# What words weigh when nobody says it.
+WORDS = 0.0
 DEFAULT_DIM = 128
 
 
@@ -71,6 +76,7 @@ class Collection:
         self.store = store
         self._runtime = embedder.runtime
         self._held = Memory(embedder.runtime, store, meta)
+        self._words = Words(store, self._held)
 
     @property
     def meta(self) -> Meta:
@@ -283,12 +289,16 @@ class Collection:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    async def search(self, query: str | None = None, k: int = 10, *, where: object = None) -> list[Found]:
+    async def search(
+        self, query: str | None = None, k: int = 10, *, where: object = None, words: float = WORDS
+    ) -> list[Found]:
         """The `k` best documents, each with its best passage, best first. See `insitu.collection.where` for `where`.
 
-        Without a query: documents that `where` lets pass, those put last first. Raises `EmptyQuery`,
-        `InvalidArgument` (`k` is 1 to 1,000), `InvalidFilter`.
+        `words`: what the words of the query weigh beside its meaning, 0 (meaning only) to 1 (words only); see
+        `insitu.collection.fuse`. Without a query: documents that `where` lets pass, those put last first. Raises
+        `EmptyQuery`, `InvalidArgument` (`k` is 1 to 1,000), `InvalidFilter`.
         """
+        weight = check_weight(words)
         if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= MOST_HITS:
             raise InvalidArgument(f"k is {k!r}: ask for 1 to {MOST_HITS} hits.")
         if query is not None and not isinstance(query, str):
@@ -300,6 +310,7 @@ class Collection:
         if query is not None and not query.strip():
             raise EmptyQuery("The query has no text. Ask with at least one word, or leave it out to list by `where`.")
         embedded = None if query is None else await self.embedder.embed([query], task="query", dim=self.meta.dim)
+        terms = query_terms(query) if query and weight else []  # none: signs only, which have a meaning still
         while True:
             await self._held.refresh()
             if where is not None and self._held.columns is None:
@@ -309,7 +320,7 @@ class Collection:
             if embedded is None:
                 found, whole = await self._list(k, where)
             else:
-                found, whole = await self._search(embedded.block, k, where)
+                found, whole = await self._search(embedded.block, k, where, terms, weight)
             if not whole:
                 await self._held.refresh(again=True)
             # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
@@ -322,30 +333,47 @@ class Collection:
         stored = await self.store.texts(numbers)
         return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
 
-    async def _search(self, query: Any, k: int, where: object) -> tuple[list[Found], bool]:
+    async def _search(
+        self, query: Any, k: int, where: object, terms: Sequence[str], weight: float
+    ) -> tuple[list[Found], bool]:
         reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
-        numbers = None if where is None else self._held.alive(where)
+        among = None if where is None else self._held.alive(where)
         while True:
-            among = None if numbers is None else self._held.positions(numbers)
-            best = await self._runtime.scan(query, self._held.codes, reach, among=among)
-            # From here on numbers, not positions: a commit may move rows while something is awaited.
-            rows = [(self._held.numbers[position], position, score) for position, score in best]
-            places = [(number, position - bisect_left(self._held.numbers, number)) for number, position, _ in rows]
-            scores = [score for _, _, score in rows]
-            if self.meta.full and places:
-                codes = await self.store.full(places)
-                scores = scores if codes is None else await self._runtime.rescore(query, codes)
-            ranked = sorted(range(len(places)), key=lambda i: (-scores[i], places[i]))
-            chosen: dict[int, tuple[int, float]] = {}
-            for i in ranked:
-                chosen.setdefault(places[i][0], (places[i][1], scores[i]))
+            worded = await self._words.find(terms, reach, among) if terms else []
+            scores = {}
+            if not (terms and weight == 1):
+                rows = None if among is None else self._held.positions(among)
+                scores = await self._compare(query, reach, rows)
+            meant = sorted(scores, key=lambda place: (-scores[place], place))
+            ranked = fuse(meant, worded, weight) if terms else meant
+            chosen: dict[int, int] = {}
+            for number, passage in ranked:
+                chosen.setdefault(number, passage)
             # Long documents may fill the candidates with their passages; then more are looked at.
-            if len(chosen) >= k or len(best) < reach:
+            if len(chosen) >= k or max(len(meant), len(worded)) < reach:
                 break
             reach *= 4
-        best_of = list(chosen)[:k]
-        stored = await self.store.texts(best_of)
-        return [_found(d, *chosen[n]) for n, d in zip(best_of, stored, strict=True) if d], None not in stored
+        best_of = list(chosen.items())[:k]
+        if unknown := [self._held.rows(n)[at] for n, at in best_of if (n, at) not in scores and self._held.rows(n)]:
+            scores |= await self._compare(query, len(unknown), unknown)
+        stored = await self.store.texts([number for number, _ in best_of])
+        found = [_found(d, place[1], scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
+        return found, None not in stored
+
+    async def _compare(self, query: Any, reach: int, among: Sequence[int] | None) -> dict[tuple[int, int], float]:
+        """Number and position of the `reach` best passages by codes; their cosines, at full size where it is kept."""
+        best = await self._runtime.scan(query, self._held.codes, reach, among=among)
+        # From here on numbers, not positions: a commit may move rows while something is awaited.
+        places = [
+            (number, position - bisect_left(self._held.numbers, number))
+            for position, _ in best
+            for number in [self._held.numbers[position]]
+        ]
+        scores = [score for _, score in best]
+        if self.meta.full and places:
+            codes = await self.store.full(places)
+            scores = scores if codes is None else await self._runtime.rescore(query, codes)
+        return dict(zip(places, scores, strict=True))
 
     async def stats(self) -> dict[str, Any]:
         """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.

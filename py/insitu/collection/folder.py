@@ -21,6 +21,7 @@ from typing import Any
 from zlib import crc32
 
 from insitu.collection.exchange import Read, export_collection
+from insitu.collection.folder_words import FolderWords
 from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Store, Stored
 from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, ReadFailed, WriteFailed
 
@@ -221,6 +222,9 @@ class FolderStore:
             for change, codes, full in batches:
                 meta = self._apply(meta, change, codes, full)[0]
             self._write(replace(meta, revision=base.revision + 1))
+
+    async def words(self) -> FolderWords:
+        return FolderWords(self._db, self._transaction)
 
     async def room(self) -> int | None:
         return shutil.disk_usage(self.path.parent).free

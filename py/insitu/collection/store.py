@@ -15,9 +15,12 @@ from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from insitu.errors import CollectionCorrupt, CollectionVersion
+
+if TYPE_CHECKING:
+    from insitu.collection.words import WordIndex
 
 VERSION = 1
 
@@ -168,6 +171,9 @@ class Store(Protocol):
 
     async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
         """In one transaction: all there is goes, and what the batches put is there."""
+
+    async def words(self) -> WordIndex:
+        """The word index that lies here, empty if there is none. It is no part of what a commit writes."""
 
     async def room(self) -> int | None:
         """Bytes that may still be written, as far as known."""

@@ -113,14 +113,19 @@ class WebRuntime:
     async def open_store(self, name: str) -> WebStore:
         """The store of the collection `name`. Raises `StorageUnavailable`, `CollectionVersion`."""
         with _named_errors():
-            return WebStore(await self._host.openStore(name))
+            return WebStore(await self._host.openStore(name), self._host)
 
 
 class WebStore:
     """One collection in IndexedDB. See `insitu.collection.store.Store`. `js` is that of web/src/collection_store.ts."""
 
-    def __init__(self, js: Any) -> None:
+    def __init__(self, js: Any, host: Any) -> None:
         self._js = js
+        self._host = host
+
+    async def words(self) -> WebWords:
+        with _named_errors():
+            return WebWords(await self._host.openWords())
 
     async def meta(self) -> Meta | None:
         with _named_errors():
@@ -207,6 +212,27 @@ class WebStore:
 
     def close(self) -> None:
         self._js.close()
+
+
+class WebWords:
+    """See `insitu.collection.words.WordIndex`. `js` is that of web/src/words.ts."""
+
+    def __init__(self, js: Any) -> None:
+        self._js = js
+
+    async def numbers(self) -> array[int]:
+        return _uint32(self._js.numbers())
+
+    async def add(self, documents: Sequence[tuple[int, Sequence[str]]]) -> None:
+        self._js.add(json.dumps(documents))
+
+    async def remove(self, numbers: Sequence[int]) -> None:
+        self._js.remove(to_js(array("I", numbers)))
+
+    async def find(self, terms: Sequence[str], k: int, among: Sequence[int] | None) -> list[tuple[int, int]]:
+        chosen = () if among is None else (to_js(array("I", among)),)
+        found = [int(part) for part in self._js.find(" ".join(terms), k, *chosen).to_py()]
+        return list(zip(found[::2], found[1::2], strict=True))
 
 
 def _uint32(js: Any) -> array[int]:

@@ -1,0 +1,119 @@
+"""Words beside the vectors in the page: the same answers as in CPython, for what is here now."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page
+
+from conftest import watched
+from page.conftest import OPEN, Serve, caught, opened_on, wait
+from page.test_collections import FIELDS, MAKE, NOTES, ids, search
+from page.texts import PAGES, QUESTIONS
+
+ODD: list[dict[str, Any]] = [
+    {"id": "code", "text": "raised by itertools.groupby: E0502", "fields": {"tag": "work"}},
+    {"id": "zh", "text": "我把车停在市政厅后面", "fields": {"tag": "home"}},
+    {"id": "hi", "text": "गाड़ी नगर भवन के पीछे खड़ी है", "fields": {"tag": "home"}},
+]
+
+
+def test_words_are_found_and_follow_what_is_written(opened: Page) -> None:
+    opened.evaluate(MAKE, ["words", {"fields": FIELDS}, [*NOTES, *ODD]])
+    for query, wanted in [("e0502", "code"), ("Groupby!", "code"), ("itertools.groupby", "code"), ("市政厅", "zh")]:
+        hits = search(opened, query, words=1)
+        assert [hit["id"] for hit in hits] == [wanted], query
+        assert hits[0]["score"] == next(hit["score"] for hit in search(opened, query) if hit["id"] == wanted)
+        assert ids(opened, query, words=0.9)[0] == wanted
+    assert ids(opened, "नगर", words=1) == ["hi"]
+    assert ids(opened, "?!", words=1) == ids(opened, "?!")
+    assert sorted(ids(opened, "the cat behind", words=1)) == ["car", "cat", "tax", "tyre"]
+    assert ids(opened, "the cat behind", words=1, where={"tag": "work"}) == ["tax"]
+    assert ids(opened, "the cat behind", words=1, where={"tag": "none such"}) == []
+    opened.evaluate("notes.put([{id: 'car', text: 'the red bicycle'}])")
+    opened.evaluate("notes.delete(['tax'])")
+    assert ids(opened, "hall tax", words=1) == []
+    assert ids(opened, "bicycle", words=1) == ["car"]
+
+
+def test_a_weight_that_is_none_is_named(opened: Page) -> None:
+    opened.evaluate(MAKE, ["weights", {}, NOTES[3:]])
+    for weight in ("-0.1", "1.1", "NaN", "'0.3'", "true", "null"):
+        name, code, message = caught(opened, f"notes.search('a', {{words: {weight}}})")
+        assert (name, code) == ("InvalidArgument", "invalid-argument") and "words" in message, weight
+
+
+def test_the_page_answers_as_cpython_does(opened: Page, model_dir: Path, tmp_path: Path, runtime: Any) -> None:
+    from insitu.collection.collection import Collection
+    from insitu.collection.folder import FolderStore
+    from insitu.embedder import Embedder
+
+    documents = [{"id": name, "text": html} for name, html in PAGES.items()]
+    opened.evaluate(MAKE, ["both", {}, documents])
+
+    async def answers() -> dict[str, list[Any]]:
+        notes = await Collection.open(Embedder(runtime, runtime.lock), FolderStore(tmp_path))
+        await notes.put(documents)
+        return {
+            f"{weight} {question}": [(hit.id, hit.text) for hit in await notes.search(question, k=5, words=weight)]
+            for question in QUESTIONS
+            for weight in (0.3, 1)
+        }
+
+    for asked, wanted in wait(answers()).items():
+        weight, _, question = asked.partition(" ")
+        found = [(hit["id"], hit["text"]) for hit in search(opened, question, k=5, words=float(weight))]
+        assert found[:1] == wanted[:1] and len({*found} & {*wanted}) >= len(wanted) - 1, asked
+
+
+def test_another_tab_is_followed_and_the_library_comes_with_the_first_words(
+    browser: Browser, serve_site: Serve
+) -> None:
+    served = serve_site()
+    with watched(browser) as one:
+        opened_on(one, served)
+        one.evaluate(MAKE, ["tabs", {"fields": FIELDS}, NOTES])
+        assert ids(one, "tube")[0] == "tyre"
+        assert not [path for path in served.asked if "words.js" in path]
+        two = one.context.new_page()
+        two.goto(served.address + "empty.html")
+        two.evaluate(OPEN, {})
+        two.evaluate(MAKE, ["tabs", {"fields": FIELDS}, None])
+        for page in (one, two):
+            assert ids(page, "hall", words=1) == ["car"]
+        assert [path for path in served.asked if "words.js" in path]
+        two.evaluate("notes.put([{id: 'car', text: 'the red bicycle'}])")
+        two.evaluate("notes.delete(['tax'])")
+        one.wait_for_timeout(1100)
+        assert ids(one, "hall tax", words=1) == []
+        assert ids(one, "bicycle", words=1) == ["car"]
+        two.close()
+
+
+def test_an_import_brings_its_words(opened: Page) -> None:
+    opened.evaluate(MAKE, ["imported", {"fields": FIELDS}, ODD[:1]])
+    assert ids(opened, "groupby", words=1) == ["code"]
+    swap = """async (notes) => {
+        const other = await insitu.collection('exported');
+        await other.put(notes);
+        window.notes = await insitu.import('imported', await other.export());
+    }"""
+    opened.evaluate(swap, [{key: note[key] for key in ("id", "text")} for note in NOTES])
+    assert ids(opened, "groupby", words=1) == []
+    assert ids(opened, "hall", words=1) == ["car"]
+
+
+def test_an_abort_ends_a_search_by_words(opened: Page) -> None:
+    many = [{"id": str(i), "text": f"Note {i}: it is {i} o'clock."} for i in range(260)]
+    opened.evaluate(MAKE, ["many words", {}, many])
+    act = """async () => {
+        const stop = new AbortController();
+        const search = notes.search('clock', {words: 1, signal: stop.signal});
+        setTimeout(() => stop.abort(), 1);
+        return search.then(() => 'done', ({ code }) => code);
+    }"""
+    assert opened.evaluate(act) in ("aborted", "done")
+    assert len(ids(opened, "clock", words=1, k=300)) == 260
+    assert json.dumps(ids(opened, "259", words=1)) == '["259"]'
