@@ -52,9 +52,9 @@ def float32(number: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", number))[0])
 
 
-def quantise(vector: Sequence[float]) -> tuple[array[int], float]:
-    scale = float32(max(map(abs, vector), default=0.0) / 127) or 1.0
-    return array("b", (max(-127, min(127, round(value / scale))) for value in vector)), scale
+def quantise(vector: Sequence[float], most: int = 127) -> tuple[array[int], float]:
+    scale = float32(max(map(abs, vector), default=0.0) / most) or 1.0
+    return array("h", (max(-most, min(most, round(value / scale))) for value in vector)), scale
 
 
 class FakeBlock:
@@ -72,7 +72,8 @@ class FakeBlock:
 
     def _codes(self, dim: int) -> bytes:
         pairs = [quantise(self._cut(row, dim)) for row in self.rows]
-        return b"".join(codes.tobytes() for codes, _ in pairs) + struct.pack(f"<{len(pairs)}f", *(s for _, s in pairs))
+        codes = b"".join(array("b", codes).tobytes() for codes, _ in pairs)
+        return codes + struct.pack(f"<{len(pairs)}f", *(scale for _, scale in pairs))
 
     def codes(self) -> bytes:
         return self._codes(self.dim)
@@ -147,7 +148,8 @@ class FakeRuntime:
     ) -> list[tuple[int, float]]:
         assert isinstance(codes, FakeCodes)
         dim = self.lock.full_dim if full else query.dim
-        wanted, scale = parse_codes(query.full_codes() if full else query.codes(), dim)[0]
+        assert isinstance(query, FakeBlock)
+        wanted, scale = quantise(query._cut(query.rows[0], dim), 127 if full else 127 * 128)
         scored = []
         for position in range(codes.count) if among is None else among:
             row, row_scale = codes.rows[position]

@@ -13,6 +13,7 @@ from playwright.sync_api import Playwright
 
 from browser import Site, new_page
 from corpus import sentences
+from insitu.runtime.native import QUERY_MOST
 from ours import NativeSubject
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -97,7 +98,7 @@ def measure(playwright: Playwright, vectors: Vectors, out: Path, web: Path) -> S
     """Scan all of `vectors` in Chromium with the kernel in `web` (the built web files)."""
     bundle(out)
     questions, texts = slice(0, QUERIES), slice(QUERIES, None)
-    (out / "queries.bin").write_bytes(vectors.shard(questions))
+    (out / "queries.bin").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
     (out / "vectors.bin").write_bytes(vectors.shard(texts))
     count = len(vectors.codes) - QUERIES
     site = Site({"scan": out, "web": web})
@@ -111,7 +112,9 @@ def measure(playwright: Playwright, vectors: Vectors, out: Path, web: Path) -> S
     finally:
         site.close()
     found = np.array(result["found"], np.int64)
-    products = vectors.codes[questions].astype(np.float32) @ vectors.codes[texts].astype(np.float32).T
-    exact = best(products * vectors.scales[texts] * vectors.scales[questions, None])
+    asked = vectors.floats[questions].astype(np.float64)
+    units = (abs(asked).max(1, keepdims=True) / QUERY_MOST).astype(np.float32)
+    products = np.floor(asked / units + 0.5) @ vectors.codes[texts].astype(np.float64).T
+    exact = best(products.astype(np.float32) * vectors.scales[texts] * units)
     floats = best(vectors.floats[questions] @ vectors.floats[texts].T)
     return Scanned(str(kernel), list(map(float, result["times"])), recall(found, exact), recall(found, floats))

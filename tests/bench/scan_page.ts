@@ -1,22 +1,18 @@
 // The scan kernel of the page, alone: how long it takes, and what it finds. Bundled and opened by scan.py.
-import { Scanner, type Codes } from "../../web/src/scan.ts";
+import { Scanner, fine, type Codes, type Query } from "../../web/src/scan.ts";
 
 let scanner: Scanner;
 let codes: Codes;
-let queries: { codes: Int8Array; scale: number }[];
+let queries: Query[];
 
-/** `vectors` and `queries`: URLs of shards (n x dim int8, then n float32). */
+/** `vectors`: URL of a shard (n x dim int8, then n float32). `queries`: URL of n x dim float32. */
 async function load(options: { base: string; vectors: string; queries: string; dim: number; count: number }) {
   scanner = await Scanner.open(options.base);
   codes = scanner.reserve(options.count, options.dim);
-  scanner.append(codes, 0, await shard(options.vectors));
-  const asked = await shard(options.queries);
-  const count = asked.length / (options.dim + 4);
-  const scales = new Float32Array(asked.slice(count * options.dim).buffer);
-  queries = Array.from(scales, (scale, i) => ({
-    codes: new Int8Array(asked.buffer, i * options.dim, options.dim),
-    scale,
-  }));
+  scanner.append(codes, 0, await bytes(options.vectors));
+  const asked = new Float32Array((await bytes(options.queries)).buffer);
+  const count = asked.length / options.dim;
+  queries = Array.from({ length: count }, (_, i) => fine(asked.subarray(i * options.dim, (i + 1) * options.dim)));
   return scanner.name;
 }
 
@@ -33,7 +29,7 @@ function scan(rounds: number, k: number) {
   return { times, found };
 }
 
-async function shard(url: string): Promise<Uint8Array<ArrayBuffer>> {
+async function bytes(url: string): Promise<Uint8Array<ArrayBuffer>> {
   return new Uint8Array(await (await fetch(url)).arrayBuffer());
 }
 

@@ -1,6 +1,6 @@
 // Parts of the page that the public module does not show, bundled for the tests alone.
 export { Heap } from "../../web/src/tokenizer_heap.ts";
 export { readOtherTokenizer, readTokenizer } from "../../web/src/tokenizer.ts";
-export { Scanner } from "../../web/src/scan.ts";
+export { Scanner, coarse, fine } from "../../web/src/scan.ts";
 export { openRows } from "../../web/src/rows.ts";
 export { Store } from "../../web/src/store.ts";

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
+from insitu.runtime.native import NativeBlock
+
 SCAN = """async ({kernel, codes, count, dim, query, scale, k, among, repeat}) => {
     const { Scanner } = await import('/parts.js');
     const module = await WebAssembly.compileStreaming(fetch(`/insitu/scan.${kernel}.wasm`));
@@ -18,7 +20,7 @@ SCAN = """async ({kernel, codes, count, dim, query, scale, k, among, repeat}) =>
     const shards = codes.map(bytes);
     let first = 0;
     for (const shard of shards) first += scanner.append(held, first, shard);
-    const wanted = { codes: new Int8Array(bytes(query).buffer), scale };
+    const wanted = { codes: new Int16Array(bytes(query).buffer), scale };
     const chosen = among && Int32Array.from(among);
     let found;
     const times = [];
@@ -31,6 +33,7 @@ SCAN = """async ({kernel, codes, count, dim, query, scale, k, among, repeat}) =>
     return [[...found.positions], [...found.scores], times[repeat >> 1], times[0]];
 }"""
 KERNELS = ("plain", "relaxed")
+MOST = 127 * 128
 
 
 def pack(codes: Any, scales: Any) -> str:
@@ -41,12 +44,12 @@ def scan(page: Page, kernel: str, codes: Any, scales: Any, query: Any, scale: fl
     half = len(codes) // 2  # two shards, as an index has them
     shards = [pack(codes[:half], scales[:half]), pack(codes[half:], scales[half:])]
     arguments = {"kernel": kernel, "codes": shards, "count": len(codes), "dim": codes.shape[1], "k": k, "among": None}
-    arguments |= {"query": base64.b64encode(query.tobytes()).decode(), "scale": scale, "repeat": 1}
+    arguments |= {"query": base64.b64encode(query.astype("<i2").tobytes()).decode(), "scale": scale, "repeat": 1}
     return page.evaluate(SCAN, arguments | more)
 
 
 def truth(codes: Any, scales: Any, query: Any, scale: float, k: int) -> tuple[list[int], list[float]]:
-    dots = codes.astype(np.int32) @ query.astype(np.int32)
+    dots = codes.astype(np.int64) @ query.astype(np.int64)
     scores = dots.astype(np.float32) * scales * np.float32(scale)
     order = np.lexsort((np.arange(len(scores)), -scores))[:k]
     return order.tolist(), scores[order].tolist()
@@ -59,18 +62,36 @@ def test_the_best_k_are_those_of_a_full_sort(opened: Page, kernel: str, dim: int
     random = np.random.default_rng(dim * 1000 + k)
     codes = random.integers(-127, 128, (503, dim), np.int8)
     scales = random.choice(np.array([0.25, 0.5, 1.0], np.float32), 503)
-    query = random.integers(-127, 128, dim, np.int8)
+    query = random.integers(-MOST, MOST + 1, dim, np.int16)
     positions, scores, *_ = scan(opened, kernel, codes, scales, query, 0.5, k)
     assert (positions, scores) == truth(codes, scales, query, 0.5, k)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_the_largest_codes_do_not_overflow(opened: Page, kernel: str) -> None:
-    signs = np.random.default_rng(1).choice(np.array([-127, 127], np.int8), (64, 384))
+@pytest.mark.parametrize("most", [16_256, 16_319], ids=["codes", "all bits"])
+def test_the_largest_products_do_not_overflow(opened: Page, kernel: str, most: int) -> None:
+    signs = np.random.default_rng(1).choice(np.array([-128, 127], np.int8), (64, 1024))
     scales = np.ones(64, np.float32)
-    positions, scores, *_ = scan(opened, kernel, signs, scales, signs[7], 1.0, 64)
-    assert (positions, scores) == truth(signs, scales, signs[7], 1.0, 64)
-    assert (positions[0], scores[0]) == (7, 384 * 127 * 127)
+    query = np.where(signs[7] < 0, -most, most)
+    positions, scores, *_ = scan(opened, kernel, signs, scales, query, 1.0, 64)
+    assert (positions, scores) == truth(signs, scales, query, 1.0, 64)
+    assert positions[0] == 7 and scores[0] > 1024 * 127 * 16_256
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("seed", range(4))
+def test_vectors_that_differ_in_the_lowest_bits_of_the_query_are_told_apart(
+    opened: Page, kernel: str, seed: int
+) -> None:
+    """Relaxed SIMD multiplies the upper bits only, and may leave out no vector for what the lower ones add."""
+    random = np.random.default_rng(seed)
+    like = random.integers(-127, 128, 64, np.int16)
+    codes = np.clip(like + random.integers(-2, 3, (999, 64)), -127, 127).astype(np.int8)
+    scales = random.choice(np.array([0.5, 0.5001, 0.50001], np.float32), 999)
+    # The upper bits are small and the lower as large as they can be: these decide.
+    query = 128 * random.integers(-3, 4, 64) + random.choice([-64, -63, 63], 64)
+    positions, scores, *_ = scan(opened, kernel, codes, scales, query, 0.37, 25)
+    assert (positions, scores) == truth(codes, scales, query, 0.37, 25)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -87,7 +108,7 @@ def test_a_scan_among_some_finds_the_best_of_these(opened: Page, kernel: str) ->
     random = np.random.default_rng(5)
     codes = random.integers(-127, 128, (200, 128), np.int8)
     scales = random.random(200, np.float32)
-    query = random.integers(-127, 128, 128, np.int8)
+    query = random.integers(-MOST, MOST + 1, 128, np.int16)
     among = random.permutation(200)[:40].tolist()
     positions, scores, *_ = scan(opened, kernel, codes, scales, query, 1.0, 10, among=among)
     whole, values = truth(codes, scales, query, 1.0, 200)
@@ -102,8 +123,32 @@ def test_a_hundred_thousand_vectors_are_scanned_exactly(
     random = np.random.default_rng(9)
     codes = random.integers(-127, 128, (100_000, 128), np.int8)
     scales = random.random(100_000, np.float32)
-    query = random.integers(-127, 128, 128, np.int8)
+    query = random.integers(-MOST, MOST + 1, 128, np.int16)
     positions, scores, median, least = scan(opened, kernel, codes, scales, query, 0.01, 50, repeat=20)
     assert (positions, scores) == truth(codes, scales, query, 0.01, 50)
     with capsys.disabled():
         print(f"\n  scan of 100,000 x 128, {kernel}: median {median:.2f} ms, least {least:.2f} ms")
+
+
+QUERIES = """async ({vectors, dim}) => {
+    const { fine, coarse } = await import('/parts.js');
+    const bytes = Uint8Array.from(atob(vectors), (c) => c.charCodeAt(0));
+    const floats = new Float32Array(bytes.buffer);
+    const rows = Array.from({length: floats.length / dim}, (_, i) => floats.subarray(i * dim, (i + 1) * dim));
+    return [...rows.map(fine), coarse(Int8Array.of(-127, 0, 5), 0.25)].map(({codes, scale}) => [[...codes], scale]);
+}"""
+
+
+def test_the_page_and_cpython_make_the_same_query_of_a_vector(opened: Page) -> None:
+    rows = np.random.default_rng(7).normal(size=(40, 96)).astype("<f4")
+    rows[1] = 0
+    rows[2, :3] = [1, 0.5 / MOST, -0.5 / MOST]  # halves: rounded up in both
+    *found, codes = opened.evaluate(QUERIES, {"vectors": base64.b64encode(rows.tobytes()).decode(), "dim": 96})
+    block = NativeBlock(1, 96, 3)
+    for row, (components, scale) in zip(rows, found, strict=True):
+        block.array[0] = row
+        wanted, unit = block.query(False)
+        assert (wanted.tolist(), float(unit)) == (components, scale)
+    block.full_array[0], block.full_scales[0] = [-127, 0, 5], 0.25
+    wanted, unit = block.query(True)
+    assert (wanted.tolist(), float(unit)) == tuple(codes)

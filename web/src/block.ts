@@ -1,4 +1,5 @@
 import type { Outputs } from "./device.ts";
+import { coarse, fine, type Query } from "./scan.ts";
 
 /** Vectors of `count` texts, filled batch by batch. See `insitu.runtime.Block`. */
 export class Block {
@@ -32,12 +33,10 @@ export class Block {
     });
   }
 
-  /** The codes of one row with their scale: as long as the vector, or at full size. */
-  row(at: number, full: boolean): { codes: Int8Array; scale: number } {
-    const [codes, scales, dim] = full
-      ? [this.fullCodes, this.fullScales, this.fullDim]
-      : [this.codes, this.scales, this.dim];
-    return { codes: codes.subarray(at * dim, (at + 1) * dim), scale: scales[at]! };
+  /** Row 0 as a query: as long as the vector, or at full size, of which there are codes only. */
+  query(full: boolean): Query {
+    if (full) return coarse(this.fullCodes.subarray(0, this.fullDim), this.fullScales[0]!);
+    return fine(this.vectors.subarray(0, this.dim));
   }
 
   /** All vectors as little-endian bytes, row after row. */

@@ -80,7 +80,7 @@ export class Host {
   /** The `k` best of `codes` for row 0 of `query`: positions and scores, best first. */
   scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): [Int32Array, Float32Array] {
     const scanner = codes instanceof GrowingCodes ? codes.scanner : this.scanner;
-    const found = scanner.scan(query.row(0, full), codes, k, among);
+    const found = scanner.scan(query.query(full), codes, k, among);
     return [found.positions, found.scores];
   }
 
@@ -108,7 +108,7 @@ export class Host {
 
   /** Cosines of row 0 of `query` at full size to the rows of a shard, as the kernel has them. A few rows: no kernel needed. */
   rescore(query: Block, shard: Uint8Array<ArrayBuffer>): Float32Array {
-    const { codes, scale } = query.row(0, true);
+    const { codes, scale } = query.query(true);
     const dim = codes.length;
     const count = shard.length / (dim + 4);
     const rows = new Int8Array(shard.buffer, shard.byteOffset, count * dim);

@@ -5,19 +5,10 @@ import { fetchBytes } from "./files.ts";
 
 interface Kernel {
   heapBase(): number;
-  prepare(source: number, dim: number, stride: number, query: number): void;
-  scan(
-    codes: number,
-    scales: number,
-    count: number,
-    stride: number,
-    query: number,
-    queryScale: number,
-    k: number,
-    scores: number,
-    positions: number,
-  ): number;
-  scanAmong(among: number, ...rest: Parameters<Kernel["scan"]>): number;
+  prepare(ask: number, dim: number, stride: number): void;
+  scan(ask: number, codes: number, scales: number, first: number, end: number, stride: number): void;
+  scanAmong(ask: number, codes: number, scales: number, among: number, count: number, stride: number): void;
+  finish(ask: number, stride: number): number;
 }
 
 /** int8 codes with one scale each, in the memory of the kernel. See `insitu.runtime.Codes`. */
@@ -30,12 +21,22 @@ export interface Codes {
   readonly stride: number;
 }
 
+/** A query as the kernel takes it: components of 15 bits (`fine` and `coarse` make them), and what one unit is worth. */
+export interface Query {
+  codes: Int16Array;
+  scale: number;
+}
+
 export interface Found {
   positions: Int32Array<ArrayBuffer>;
   scores: Float32Array<ArrayBuffer>;
 }
 
 const PAGE = 65536;
+/** The largest component of a query: 127 * 128, so that codes of 8 bits are components too. See kernel/scan.ts. */
+const MOST = 16256;
+/** Above that a product may leave 32 bits. */
+const LARGEST_DIM = 1024;
 
 // The smallest module with a relaxed instruction (i32x4.relaxed_dot_i8x16_i7x16_add_s of three zeros): is it there?
 const RELAXED = new Uint8Array([
@@ -110,35 +111,37 @@ export class Scanner {
     return count;
   }
 
-  /** The `k` best of `codes`, or of the positions in `among`: exact int8 products, equal scores by position. */
-  scan(query: { codes: Int8Array; scale: number }, codes: Codes, k: number, among?: Int32Array): Found {
-    if (query.codes.length !== codes.dim) {
-      throw new InsituError("invalid-argument", `A query of ${query.codes.length} against vectors of ${codes.dim}.`);
+  /** The `k` best of `codes`, or of the positions in `among`: exact products, equal scores by position. */
+  scan(query: Query, codes: Codes, k: number, among?: Int32Array): Found {
+    const { dim, stride } = codes;
+    if (query.codes.length !== dim || dim > LARGEST_DIM) {
+      throw new InsituError("invalid-argument", `A query of ${query.codes.length} against vectors of ${dim}.`);
     }
-    const candidates = among ? among.length : codes.count;
-    const wanted = Math.min(k, candidates);
+    const wanted = Math.min(k, among ? among.length : codes.count);
     if (wanted < 1) return { positions: new Int32Array(0), scores: new Float32Array(0) };
     const top = this.#end;
-    const source = this.#allocate(codes.dim);
-    const prepared = this.#allocate(2 * codes.stride);
-    const scores = this.#allocate(4 * wanted);
-    const positions = this.#allocate(4 * wanted);
+    const ask = this.#allocate(16 + 4 * stride + 8 * wanted);
     const list = this.#allocate(among ? 4 * among.length : 0);
     const memory = this.#memory.buffer;
-    new Int8Array(memory).set(query.codes, source);
-    this.#kernel.prepare(source, codes.dim, codes.stride, prepared);
-    const common = [codes.stride, prepared, query.scale, wanted, scores, positions] as const;
-    let found: number;
+    const head = new DataView(memory, ask);
+    head.setInt32(4, wanted, true);
+    head.setFloat32(8, query.scale, true);
+    const components = new Int16Array(memory, ask + 16, stride);
+    components.set(query.codes);
+    components.fill(0, dim);
+    this.#kernel.prepare(ask, dim, stride);
     if (among) {
-      new Int32Array(memory, list, among.length).set(Int32Array.from(among).sort());
-      found = this.#kernel.scanAmong(list, codes.codes, codes.scales, among.length, ...common);
+      new Int32Array(memory, list, among.length).set(among);
+      this.#kernel.scanAmong(ask, codes.codes, codes.scales, list, among.length, stride);
     } else {
-      found = this.#kernel.scan(codes.codes, codes.scales, codes.count, ...common);
+      this.#kernel.scan(ask, codes.codes, codes.scales, 0, codes.count, stride);
     }
+    const found = this.#kernel.finish(ask, stride);
     this.#end = top; // what one scan needs is free again
+    const scores = ask + 16 + 4 * stride;
     return {
-      positions: new Int32Array(memory, positions, found).slice(),
       scores: new Float32Array(memory, scores, found).slice(),
+      positions: new Int32Array(memory, scores + 4 * wanted, found).slice(),
     };
   }
 
@@ -150,4 +153,17 @@ export class Scanner {
     if (missing > 0) this.#memory.grow(Math.ceil(missing / PAGE));
     return start;
   }
+}
+
+/** A vector as a query: nearly nothing is lost, and codes of 8 bits would lose as much as the documents' own do. */
+export function fine(vector: Float32Array): Query {
+  let most = 0;
+  for (const value of vector) most = Math.max(most, Math.abs(value));
+  const scale = Math.fround(most / MOST) || 1;
+  return { codes: Int16Array.from(vector, (value) => Math.round(value / scale)), scale };
+}
+
+/** Codes of 8 bits as a query. The scores are the very ones of these codes: factors of 128 change no rounding. */
+export function coarse(codes: Int8Array, scale: number): Query {
+  return { codes: Int16Array.from(codes, (code) => 128 * code), scale: scale / 128 };
 }

@@ -104,8 +104,9 @@ class Runtime(Protocol):
     ) -> list[tuple[int, float]]:
         """The `k` best (position, cosine), best first, equal scores by position.
 
-        Compares row 0 of `query` (its full-size codes if `full`) with every vector of `codes`, or with those `among`.
-        The int8 dot product is exact: int32, times both scales in float32. A vector whose scale is NaN is never found.
+        Compares row 0 of `query`, in 15 bits (its full-size codes if `full`), with every vector of `codes`, or with
+        those `among`. The product is exact: int32, times both scales in float32. A vector whose scale is NaN is never
+        found.
         """
 
     def empty_codes(self, dim: int) -> Codes:

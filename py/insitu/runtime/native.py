@@ -19,10 +19,13 @@ from insitu.model.rows import read_rows
 from insitu.runtime import Block, Codes, FileRef, TokenIds
 
 Int8 = NDArray[np.int8]
+Int16 = NDArray[np.int16]
 Float = NDArray[np.float32]
 
 # Codes are compared in float32 blocks of this many vectors: 16 MB at 128 components, near the size of a cache.
 SCAN_BLOCK = 32_768
+# The largest component of a query, 15 bits with its sign: see web/kernel/scan.ts.
+QUERY_MOST = 127 * 128
 
 
 class NativeBlock:
@@ -42,6 +45,17 @@ class NativeBlock:
     @property
     def dim(self) -> int:
         return int(self.array.shape[1])
+
+    def query(self, full: bool) -> tuple[Int16, np.float32]:
+        """Row 0 as a query, the very one that the page has: components, and what one unit is worth.
+
+        A vector in 15 bits loses nearly nothing; at full size there are only codes, made longer by 128.
+        """
+        if full:
+            return np.int16(128) * self.full_array[0], self.full_scales[0] / np.float32(128)
+        row = self.array[0].astype(np.float64)
+        scale = np.float32(abs(row).max(initial=0) / QUERY_MOST) or np.float32(1)
+        return np.floor(row / scale + 0.5).astype(np.int16), scale
 
     def vectors(self) -> bytes:
         return self.array.astype("<f4", copy=False).tobytes()
@@ -201,8 +215,7 @@ class NativeRuntime:
         self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
     ) -> list[tuple[int, float]]:
         assert isinstance(query, NativeBlock) and isinstance(codes, NativeCodes)
-        wanted, scale = (query.full_array, query.full_scales) if full else (query.code_array, query.scales)
-        return scan_codes(wanted[0], scale[0], codes, k, among)
+        return scan_codes(*query.query(full), codes, k, among)
 
     def empty_codes(self, dim: int) -> NativeCodes:
         return read_codes(b"", dim)
@@ -220,7 +233,7 @@ class NativeRuntime:
     async def rescore(self, query: Block, rows: bytes) -> list[float]:
         assert isinstance(query, NativeBlock)
         codes = read_codes(rows, query.full_array.shape[1])
-        found = scan_codes(query.full_array[0], query.full_scales[0], codes, codes.count)
+        found = scan_codes(*query.query(True), codes, codes.count)
         scores = [0.0] * codes.count
         for position, score in found:
             scores[position] = score
@@ -245,20 +258,23 @@ def _session(onnxruntime: Any, graph: Path, options: Any) -> Any:
 
 
 def scan_codes(
-    query: Int8, scale: np.float32, codes: NativeCodes, k: int, among: Sequence[int] | None = None
+    query: Int16, scale: np.float32, codes: NativeCodes, k: int, among: Sequence[int] | None = None
 ) -> list[tuple[int, float]]:
-    """See `Runtime.scan`. `query` (dim,) int8.
+    """See `Runtime.scan`. `query` (dim,) int16, no component above `QUERY_MOST`.
 
-    The products are made in float32, where the sums of a dim up to 1,040 (127 * 127 * dim < 2^24) are exact.
+    Its upper and lower 7 bits are multiplied in float32, where the sums of a dim up to 1,040 (127 * 127 * dim < 2^24)
+    are exact.
     """
     positions = None if among is None else np.array(among, np.int64)
     table = codes.codes if positions is None else codes.codes[positions]
     scales = codes.scales if positions is None else codes.scales[positions]
-    wanted = query.astype(np.float32)
+    high = (query + 64) >> 7
+    wanted = np.stack([high, query - 128 * high], 1).astype(np.float32)
     scores = np.empty(len(table), np.float32)
     for start in range(0, len(table), SCAN_BLOCK):
         block = slice(start, start + SCAN_BLOCK)
-        scores[block] = (table[block].astype(np.float32) @ wanted) * scales[block]
+        products = (table[block].astype(np.float32) @ wanted).astype(np.float64) @ [128, 1]
+        scores[block] = products.astype(np.float32) * scales[block]
     scores *= scale
     scores[np.isnan(scores)] = -np.inf  # buried
     names = np.arange(len(table)) if positions is None else positions
