@@ -6,6 +6,7 @@ python3 build.py test     set up, check, run every test
 python3 build.py setup    virtual environment, packages, Chromium, model, wheels, web files
 python3 build.py wheel    the wheel `insitu`, in dist/
 python3 build.py web      the web files, in web/dist/, and the wheel `insitu-web`, in dist/
+python3 build.py npm      the npm package, in dist/
 python3 build.py docs     the documentation site, in .build/site/
 python3 build.py serve    serve a folder (default: the documentation site, indexed before)
 python3 build.py check    lint, types, format, sizes, versions
@@ -43,6 +44,7 @@ MODEL = "minilm-l6"
 VARIANT = "int8"
 VERSION = "0.1.0"
 WHEEL = DIST / f"insitu-{VERSION}-py3-none-any.whl"
+TARBALL = DIST / f"insitu-{VERSION}.tgz"
 WEB_WHEEL = DIST / f"insitu_web-{VERSION}-py3-none-any.whl"
 NOT_SOURCES = {"__pycache__", "dist", "node_modules"}  # inside a folder of sources
 CHROMIUM_FILE = BUILD / "chromium"  # one line: the path of the browser that setup found
@@ -338,6 +340,16 @@ def web_wheel() -> Step:
     return Step("wheel insitu-web", run, "The lines above come from hatchling.", inputs, [WEB_WHEEL], [web])
 
 
+def npm_package() -> Step:
+    def run() -> None:
+        command(["node", ROOT / "web/npm/build.mjs", BUILD / "npm"])
+        DIST.mkdir(exist_ok=True)
+        command(["npm", "pack", BUILD / "npm", "--pack-destination", DIST])
+
+    inputs = paths("web/dist", "web/src", "web/npm", "LICENSE", "NOTICE")
+    return Step("npm package", run, "The lines above come from npm or web/npm/build.mjs.", inputs, [TARBALL], [web])
+
+
 DOC_SOURCES = paths("docs", "README.md", "DESIGN.md", "CHANGELOG.md")
 
 
@@ -359,7 +371,7 @@ def site_index() -> Step:
     return Step("index of the site", run, "The lines above come from `insitu index`.", inputs, [SITE / "insitu"], needs)
 
 
-SETUP = (venv, python_packages, npm_packages, chromium, page_wheels, wheel, web, web_wheel, model)
+SETUP = (venv, python_packages, npm_packages, chromium, page_wheels, wheel, web, web_wheel, npm_package, model)
 
 # --- commands ----------------------------------------------------------------------------------------------------
 
@@ -421,6 +433,12 @@ def built(*steps: Callable[[], Step]) -> Callable[[Sequence[str]], int]:
     return run
 
 
+def npm(_: Sequence[str]) -> int:
+    make(npm_package)
+    say(f"  {TARBALL}: {TARBALL.stat().st_size:,} bytes")
+    return 0
+
+
 def bench(extra: Sequence[str]) -> int:
     make(*SETUP)
     return show([PYTHON, ROOT / "tests/bench/run.py", *extra])
@@ -432,6 +450,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "setup": built(*SETUP),
     "wheel": built(wheel),
     "web": built(web_wheel),
+    "npm": npm,
     "docs": built(site),
     "serve": serve,
     "check": check,

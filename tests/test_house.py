@@ -134,6 +134,7 @@ def test_versions_agree() -> None:
 
     said = {name: version(name) for name in ("pyproject.toml", "web/pyproject.toml")}
     said["package.json"] = json.loads((ROOT / "package.json").read_text("utf-8"))["version"]
+    said["web/npm"] = json.loads((ROOT / "web/npm/package.json").read_text("utf-8"))["version"]
     said["insitu_web"] = insitu_web.__version__
     said["insitu"] = insitu.__version__
     said["CHANGELOG.md"] = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M)[0]

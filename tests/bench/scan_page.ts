@@ -7,7 +7,7 @@ let queries: Query[];
 
 /** `vectors`: URL of a shard (n x dim int8, then n float32). `queries`: URL of n x dim float32. */
 async function load(options: { base: string; vectors: string; queries: string; dim: number; count: number }) {
-  scanner = await Scanner.open(options.base);
+  scanner = await Scanner.open((file) => new URL(file, options.base).href);
   codes = scanner.reserve(options.count, options.dim);
   scanner.append(codes, 0, await bytes(options.vectors));
   const asked = new Float32Array((await bytes(options.queries)).buffer);

@@ -7,6 +7,7 @@ import { fromFloat16 } from "./encoder/weights.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
 import { padded } from "./ids.ts";
+import type { Place } from "./place.ts";
 
 type Runtime = Pick<typeof wasm, "InferenceSession" | "Tensor" | "env">;
 export type DeviceName = "wasm" | "webgpu";
@@ -67,27 +68,27 @@ const PATIENCE = 60_000;
 const never = new Promise<never>(() => undefined);
 
 /** Load the WASM runtime, with `threads` of it. Resolves when it stands. Code: `runtime-unavailable`. */
-export async function startEngine(base: string, threads: number): Promise<void> {
-  configure(wasm, new URL("ort/ort-wasm-simd-threaded", base).href, threads);
+export async function startEngine(place: Place, threads: number): Promise<void> {
+  configure(wasm, place, "ort/ort-wasm-simd-threaded", threads);
   try {
     const first = await wasm.InferenceSession.create(Uint8Array.from(atob(IDENTITY), (c) => c.charCodeAt(0)));
     await first.release();
   } catch (error) {
     throw new InsituError(
       "runtime-unavailable",
-      `The ONNX runtime did not start (${(error as Error).message ?? error}). Check that ${base}ort/ is served.`,
+      `The ONNX runtime did not start (${(error as Error).message ?? error}). Check that ${place("ort/ort-wasm-simd-threaded.wasm")} is served.`,
     );
   }
 }
 
 /** The encoder of the page. Throws where it does not know the graph, or cannot run here. */
 export async function openEncoder(
-  base: string,
+  place: Place,
   kernel: Promise<WebAssembly.Module>,
   graph: Bytes,
   threads: number,
 ): Promise<Device> {
-  const encoder = await Encoder.open(graph, kernel, base, threads);
+  const encoder = await Encoder.open(graph, kernel, place, threads);
   return {
     name: "wasm",
     engine: "insitu",
@@ -113,13 +114,13 @@ export async function openWasm(graph: Graph, threads: number): Promise<Device> {
 }
 
 /** Throws an Error that says why not. */
-export async function openWebGpu(base: string, graph: Graph, threads: number): Promise<Device> {
+export async function openWebGpu(place: Place, graph: Graph, threads: number): Promise<Device> {
   const { gpu } = navigator as { gpu?: { requestAdapter(): Promise<object | null> } };
   if (!gpu) throw new Error("this browser or page has no WebGPU");
   if (!("Suspending" in WebAssembly)) throw new Error("this browser cannot suspend WebAssembly (JSPI)");
   if (!(await within(gpu.requestAdapter()))) throw new Error("there is no WebGPU adapter");
-  const runtime = (await import(new URL("webgpu.js", base).href)) as Runtime;
-  configure(runtime, new URL("webgpu/ort-wasm-simd-threaded.jspi", base).href, threads);
+  const runtime = (await import(place("webgpu.js"))) as Runtime;
+  configure(runtime, place, "webgpu/ort-wasm-simd-threaded.jspi", threads);
   const session = await within(createSession(runtime, graph, "webgpu"));
   const device = (await within(runtime.env.webgpu.device)) as unknown as { lost: Promise<{ message: string }> };
   const lost = device.lost.then(({ message }): never => {
@@ -219,8 +220,8 @@ export function cosine(vector: Float32Array, canary: Canary): number {
   return sum / Math.hypot(...golden);
 }
 
-function configure({ env }: Runtime, path: string, threads: number): void {
-  env.wasm.wasmPaths = { mjs: `${path}.mjs`, wasm: `${path}.wasm` };
+function configure({ env }: Runtime, place: Place, name: string, threads: number): void {
+  env.wasm.wasmPaths = { mjs: place(`${name}.mjs`), wasm: place(`${name}.wasm`) };
   env.wasm.numThreads = threads;
   env.logLevel = "error";
 }

@@ -6,6 +6,7 @@ import { InsituError } from "./errors.ts";
 import { isStored, load, type Bytes, type FileRef } from "./files.ts";
 import type { Engine } from "./engine.ts";
 import { GrowingCodes } from "./growing.ts";
+import type { Place } from "./place.ts";
 import type { Codes, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
 import type { Tokenizer } from "./tokenizer.ts";
@@ -22,7 +23,7 @@ export class Host {
     private readonly fullDim: number,
     private readonly indexBase: string,
     coming: ReadonlyMap<string, Promise<Bytes>>,
-    private readonly base: string,
+    private readonly place: Place,
   ) {
     this.#coming = new Map(coming);
   }
@@ -92,9 +93,9 @@ export class Host {
     return CollectionStore.open(name);
   }
 
-  /** The word index of a collection. Its library lies in a file of its own at `base`. Code: `fetch-failed`. */
+  /** The word index of a collection. Its library lies in a file of its own. Code: `fetch-failed`. */
   async openWords(): Promise<WordIndex> {
-    const url = new URL("words.js", this.base).href;
+    const url = this.place("words.js");
     try {
       const { WordIndex } = (await import(/* @vite-ignore */ url)) as typeof import("./words.ts");
       return new WordIndex();

@@ -4,6 +4,7 @@ import { Client } from "./client.ts";
 import { importCollection, openCollection } from "./collections.ts";
 import type { Collection, CollectionOptions, ExportOptions } from "./collection_types.ts";
 import { InsituError } from "./errors.ts";
+import { placeOf } from "./place.ts";
 import type { Hit, Loading, OpenArgs, Part, Stats } from "./protocol.ts";
 
 export { InsituError };
@@ -26,7 +27,12 @@ export type {
 export interface OpenOptions {
   /** URL of the folder with the files of the build. Default: the folder of this module. */
   base?: string | URL;
-  /** URL of an index entry. Default: `index.json` in `base`, unless `model` is given. */
+  /**
+   * The URL of each file of the build, by its name there, where they are not in one folder: a bundler gives them names of
+   * its own. The npm package knows them, unless there is `base`.
+   */
+  files?: Record<string, string>;
+  /** URL of an index entry. Default: `index.json` in `base`, unless `model` or `files` is given. */
   index?: string | URL;
   /** URL of a `model.lock.json`: another place of the index's model, or a model without an index. */
   model?: string | URL;
@@ -99,9 +105,14 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
   const base = folder(new URL(options.base ?? ".", options.base ? document.baseURI : import.meta.url));
   const at = (url: string | URL): string => new URL(url, document.baseURI).href;
   const args: OpenArgs = { base, clock: { origin: performance.timeOrigin, opened: performance.now() } };
+  if (options.files)
+    args.files = Object.fromEntries(Object.entries(options.files).map(([name, url]) => [name, at(url)]));
   if (options.model !== undefined) args.model = at(options.model);
   if (options.index !== undefined) args.index = at(options.index);
-  else if (options.model === undefined) args.index = new URL("index.json", base).href;
+  else if (options.model === undefined) {
+    if (options.files) throw new InsituError("invalid-argument", "open() needs the URL of a `model` or of an `index`.");
+    args.index = new URL("index.json", base).href;
+  }
   if (options.threads !== undefined) args.threads = options.threads;
   if (options.device !== undefined) args.device = options.device;
   if (!["wasm", "webgpu", undefined].includes(args.device)) {
@@ -117,7 +128,7 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
   }
 
   const client = new Client(
-    new URL("worker.js", base).href,
+    placeOf(base, args.files)("worker.js"),
     options.startTimeout ?? 120_000,
     options.onProgress ?? (() => undefined),
   );

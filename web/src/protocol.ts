@@ -11,8 +11,9 @@ export interface Loading {
 }
 
 export interface OpenArgs {
-  /** Absolute URLs. */
+  /** Absolute URLs. `files`: of the files of the build, by their names there; else they lie in `base`. */
   base: string;
+  files?: Record<string, string>;
   index?: string;
   model?: string;
   /** Wanted threads of the model; fewer where the page cannot have them. */

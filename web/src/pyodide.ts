@@ -7,6 +7,7 @@ import type { Call, Host } from "./host.ts";
 import type { Block } from "./block.ts";
 import type { Bytes } from "./download.ts";
 import type { Source } from "./exchange.ts";
+import type { Place } from "./place.ts";
 import { Snapshot } from "./snapshot.ts";
 import type { Store } from "./store.ts";
 
@@ -39,6 +40,8 @@ export interface Bridge extends PyProxy {
   readonly count: number;
 }
 
+type Scripts = typeof import("pyodide");
+
 /** A start from a snapshot takes less than a second; after so many milliseconds it is given up. */
 const SNAPSHOT_LIMIT = 20_000;
 
@@ -50,29 +53,33 @@ const SNAPSHOT_LIMIT = 20_000;
  * Code: `runtime-unavailable`.
  */
 export async function startPython(
-  base: string,
+  place: Place,
   assets: Promise<Assets>,
   store: Promise<Store>,
   begun: Promise<void>,
   onStep: (step: string) => void,
 ): Promise<{ bridge: BridgeModule; snapshot: Snapshot }> {
-  const folder = new URL("pyodide/", base).href;
+  const wasm = place("pyodide/pyodide.asm.wasm");
+  // Pyodide looks for names of its own in one folder, and a bundler's files have other names. It asks for one of them only, and
+  // what follows a # does not reach the server.
+  const folder = `${wasm}#/`;
   try {
-    const scripts = Promise.all([import(`${folder}pyodide.mjs`), import(`${folder}pyodide.asm.mjs`)]);
+    const scripts = Promise.all([import(place("pyodide/pyodide.mjs")), import(place("pyodide/pyodide.asm.mjs"))]);
     scripts.catch(() => undefined); // it is awaited below
     const { python, lock } = await assets;
     const snapshot = new Snapshot(await store, python);
     const memory = await snapshot.take();
     if (!memory) await begun;
     onStep("snapshot");
-    const [{ loadPyodide }] = (await scripts) as [typeof import("pyodide"), unknown];
+    const [{ loadPyodide }, { default: createPyodideModule }] = (await scripts) as [Scripts, { default: unknown }];
     onStep("pyodide scripts");
     const boot = (options: object): Promise<PyodideAPI> =>
       failing(
         loadPyodide({
           indexURL: folder,
+          createPyodideModule: createPyodideModule as never,
           // The address changes with the content: a cache must not pair a new interpreter with an old library.
-          stdLibURL: `${folder}python.zip?${python.slice(0, 16)}`,
+          stdLibURL: `${place("pyodide/python.zip")}?${python.slice(0, 16)}`,
           packageBaseUrl: folder,
           // An empty list of packages: nothing can be looked up anywhere.
           lockFileContents: { info: lock, packages: {} } as never,
@@ -104,7 +111,7 @@ export async function startPython(
     if (error instanceof InsituError) throw error;
     throw new InsituError(
       "runtime-unavailable",
-      `Python did not start (${(error as Error).message ?? error}). Check that ${folder} is served.`,
+      `Python did not start (${(error as Error).message ?? error}). Check that ${wasm} and the files beside it are served.`,
     );
   }
 }

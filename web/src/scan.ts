@@ -2,6 +2,7 @@
 
 import { InsituError } from "./errors.ts";
 import { fetchBytes } from "./files.ts";
+import type { Place } from "./place.ts";
 
 interface Kernel {
   heapBase(): number;
@@ -59,10 +60,10 @@ export class Scanner {
     this.#end = this.#kernel.heapBase();
   }
 
-  /** Fetch the kernel for this browser from `base`. */
-  static async open(base: string): Promise<Scanner> {
+  /** Fetch the kernel for this browser. */
+  static async open(place: Place): Promise<Scanner> {
     const name = WebAssembly.validate(RELAXED) ? "relaxed" : "plain";
-    const bytes = await fetchBytes(new URL(`scan.${name}.wasm`, base).href);
+    const bytes = await fetchBytes(place(`scan.${name}.wasm`));
     return new Scanner(await WebAssembly.compile(bytes), name);
   }
 

@@ -1,6 +1,7 @@
 // Texts to token ids: from the compact vocabulary where the model has one, else with `@huggingface/tokenizers`.
 
 import { InsituError } from "./errors.ts";
+import type { Place } from "./place.ts";
 import { Bpe } from "./tokenizer_bpe.ts";
 import { Vocabulary } from "./tokenizer_vocabulary.ts";
 import { WordPiece } from "./tokenizer_wordpiece.ts";
@@ -23,11 +24,11 @@ export async function readTokenizer(bytes: Uint8Array<ArrayBuffer>): Promise<Tok
 }
 
 /**
- * From a tokenizer.json, for kinds that the vocabulary file does not hold. The library lies in a file of its own at
- * `base`, so that only who needs it loads it. Code: `model-corrupt`.
+ * From a tokenizer.json, for kinds that the vocabulary file does not hold. The library lies in a file of its own, so
+ * that only who needs it loads it. Code: `model-corrupt`.
  */
-export async function readOtherTokenizer(bytes: Uint8Array, base: string): Promise<Tokenizer> {
-  const url = new URL("tokenizer_other.js", base).href;
+export async function readOtherTokenizer(bytes: Uint8Array, place: Place): Promise<Tokenizer> {
+  const url = place("tokenizer_other.js");
   const { readOther } = (await import(/* @vite-ignore */ url)) as typeof import("./tokenizer_other.ts");
   return readOther(new TextDecoder().decode(bytes));
 }

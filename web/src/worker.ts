@@ -7,6 +7,7 @@ import { exportFile, importFile } from "./exchange.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
 
+import { placeOf } from "./place.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
@@ -62,15 +63,16 @@ function threadCount(wanted: number | undefined): number {
 async function open(args: OpenArgs): Promise<void> {
   const progress = new Progress((loading) => post({ type: "loading", loading }), args.clock);
   const { base } = args;
+  const place = placeOf(base, args.files);
   const owner = args.index ?? args.model ?? base;
   const threads = threadCount(args.threads);
-  const assets = progress.step("assets", fetchJson<Assets>(new URL("assets.json", base).href));
+  const assets = progress.step("assets", fetchJson<Assets>(place("assets.json")));
   const parts = assets.then(({ bytes }) => progress.expect("python", bytes.python));
   // The first start of Python has the thread for itself for seconds: the model is on its way before.
   let begin!: () => void;
   const begun = new Promise<void>((resolve) => (begin = resolve));
   const pythonStore = Store.open("insitu-python");
-  const python = startPython(base, assets, pythonStore, begun, (step) => progress.mark(step)).then((started) => {
+  const python = startPython(place, assets, pythonStore, begun, (step) => progress.mark(step)).then((started) => {
     progress.complete("python");
     return started;
   });
@@ -81,12 +83,12 @@ async function open(args: OpenArgs): Promise<void> {
     return engine;
   };
   let ort: Promise<void> | undefined;
-  const startOrt = (): Promise<void> => (ort ??= loadEngine("engine", startEngine(base, threads)));
+  const startOrt = (): Promise<void> => (ort ??= loadEngine("engine", startEngine(place, threads)));
   const gpu = args.device === "webgpu";
   const own = !gpu && args.engine !== "onnxruntime";
-  const kernel = own ? loadEngine("encoder", compile(new URL("encoder.wasm", base).href)) : undefined;
+  const kernel = own ? loadEngine("encoder", compile(place("encoder.wasm"))) : undefined;
   kernel?.catch(() => undefined); // whoever opens the encoder is told
-  const scanner = Scanner.open(base);
+  const scanner = Scanner.open(place);
   const opening = Store.open("insitu-files");
 
   const entry = args.index === undefined ? undefined : fetchEntry(args.index);
@@ -147,12 +149,12 @@ async function open(args: OpenArgs): Promise<void> {
       "tokenizer",
       lock.vocabulary
         ? model(lock.vocabulary).then(readTokenizer)
-        : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, base)),
+        : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, place)),
     );
     const last = (graph: Graph): Promise<Device> => startOrt().then(() => openWasm(graph, threads));
     let first: ((graph: Graph) => Promise<Device>) | undefined;
-    if (gpu) first = (graph) => openWebGpu(base, graph, threads);
-    else if (kernel && isKnown(lock)) first = (graph) => openEncoder(base, kernel, graph.bytes, threads);
+    if (gpu) first = (graph) => openWebGpu(place, graph, threads);
+    else if (kernel && isKnown(lock)) first = (graph) => openEncoder(place, kernel, graph.bytes, threads);
     const engine = openEngine(progress, graph, rows, {
       dim: lock.full_dim,
       canaries: lock.canary ?? [],
@@ -167,7 +169,7 @@ async function open(args: OpenArgs): Promise<void> {
   files.then(begin, begin);
   const [{ bridge: bridgeModule, snapshot }, loaded, scan] = await Promise.all([python, files, scanner, parts]);
   const { store, lock, manifest, engine, rows } = loaded;
-  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming, base);
+  const host = new Host(loaded.tokenizer, engine, scan, store, lock.full_dim, args.index ?? base, loaded.coming, place);
   const call = new Call<Bridge>();
   bridgeModule.start(call, host, loaded.lockBytes, loaded.manifestBytes);
   const bridge = await progress.step("index", call.done);

@@ -2,6 +2,7 @@
 
 import type { Inputs, Outputs } from "../device.ts";
 import type { Bytes } from "../files.ts";
+import type { Place } from "../place.ts";
 import { bert } from "./bert.ts";
 import { gemma } from "./gemma.ts";
 import { readGraph } from "./graph.ts";
@@ -39,7 +40,7 @@ export class Encoder {
   static async open(
     graph: Bytes,
     module: Promise<WebAssembly.Module>,
-    base: string,
+    place: Place,
     threads: number,
   ): Promise<Encoder> {
     const read = readGraph(graph);
@@ -54,7 +55,7 @@ export class Encoder {
     weights.forget();
     const state = heap.allocate(16);
     heap.ints(state, 4).fill(0);
-    const started = await Threads.start(kernel, { module: compiled, memory: heap.memory, state }, base, threads);
+    const started = await Threads.start(kernel, { module: compiled, memory: heap.memory, state }, place, threads);
     return new Encoder(program, heap, started);
   }
 

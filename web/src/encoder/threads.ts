@@ -1,5 +1,6 @@
 // The threads of the encoder: this worker, and helpers that sleep inside the kernel until there is a tape.
 
+import type { Place } from "../place.ts";
 import type { Kernel } from "./kernel.ts";
 
 /** What a helper gets first; it answers with one message when it stands. */
@@ -34,9 +35,9 @@ export class Threads {
   }
 
   /** Up to `wanted` threads: one where helpers cannot be had. */
-  static async start(kernel: Kernel, shared: Shared, base: string, wanted: number): Promise<Threads> {
+  static async start(kernel: Kernel, shared: Shared, place: Place, wanted: number): Promise<Threads> {
     const helpers = Array.from({ length: wanted - 1 }, () => {
-      return new Worker(new URL("encoder_thread.js", base), { type: "module", name: "insitu encoder" });
+      return new Worker(place("encoder_thread.js"), { type: "module", name: "insitu encoder" });
     });
     try {
       await Promise.all(
