@@ -152,3 +152,68 @@ def test_the_page_and_cpython_make_the_same_query_of_a_vector(opened: Page) -> N
     block.full_array[0], block.full_scales[0] = [-127, 0, 5], 0.25
     wanted, unit = block.query(True)
     assert (wanted.tolist(), float(unit)) == tuple(codes)
+
+
+SEVERAL = """async ({kernel, codes, count, dim, queries, k, long}) => {
+    const { Scanner } = await import('/parts.js');
+    const module = await WebAssembly.compileStreaming(fetch(`/insitu/scan.${kernel}.wasm`));
+    const scanner = new Scanner(module, kernel);
+    const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const held = scanner.reserve(count, dim);
+    scanner.append(held, 0, bytes(codes));
+    const all = new Int16Array(bytes(queries).buffer);
+    const asked = Array.from({length: all.length / dim}, (_, i) => ({codes: all.subarray(i * dim, (i + 1) * dim), scale: 0.5}));
+    const found = long ? await scanner.scanLong(asked, held, k) : scanner.scanAll(asked, held, k);
+    return found.map(({positions, scores}) => [[...positions], [...scores]]);
+}"""
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("long", [False, True])
+def test_several_queries_in_one_pass_find_what_each_finds_alone(opened: Page, kernel: str, long: bool) -> None:
+    random = np.random.default_rng(11)
+    codes = random.integers(-127, 128, (3001, 100), np.int8)  # 112 bytes each: three blocks
+    scales = random.choice(np.array([0.25, 0.5, 1.0], np.float32), 3001)
+    queries = random.integers(-MOST, MOST + 1, (5, 100), np.int16)
+    arguments = {"kernel": kernel, "codes": pack(codes, scales), "count": 3001, "dim": 100, "k": 20, "long": long}
+    found = opened.evaluate(SEVERAL, arguments | {"queries": base64.b64encode(queries.tobytes()).decode()})
+    assert [tuple(best) for best in found] == [truth(codes, scales, query, 0.5, 20) for query in queries]
+
+
+# Four steps of scores that grow with the position, so that each step has better ones than those before.
+LONG = """async ({abort}) => {
+    const { Scanner, fine } = await import('/parts.js');
+    const scanner = new Scanner(await WebAssembly.compileStreaming(fetch('/insitu/scan.plain.wasm')), 'plain');
+    const [count, dim] = [1_000_000, 128];
+    const held = scanner.reserve(count, dim);
+    const shard = new Uint8Array(count * (dim + 4)).fill(1, 0, count * dim);
+    new Float32Array(shard.buffer, count * dim).forEach((_, i, all) => (all[i] = 1 + i / count));
+    scanner.append(held, 0, shard);
+    let steps = 0;
+    const counted = Object.create(held, {codes: {get: () => (steps++, held.codes)}});
+    const stopping = new AbortController();
+    let turns = 0;
+    const other = setInterval(() => turns++ || (abort && stopping.abort()), 0);
+    const query = fine(new Float32Array(dim).fill(1));
+    try {
+        const [found] = await scanner.scanLong([query], counted, 3, stopping.signal);
+        return {found: [...found.positions], whole: [...scanner.scan(query, held, 3).positions], steps, turns};
+    } catch ({code, name}) {
+        const after = [...scanner.scan(query, held, 1).positions];
+        return {code, name, steps, after};
+    } finally {
+        clearInterval(other);
+    }
+}"""
+
+
+def test_a_long_scan_gives_way_to_other_work(opened: Page) -> None:
+    done = opened.evaluate(LONG, {"abort": False})
+    assert done["found"] == done["whole"] == [999_999, 999_998, 999_997]
+    assert done["steps"] == 4 and done["turns"] > 0
+
+
+def test_an_aborted_scan_ends_at_its_next_step(opened: Page) -> None:
+    done = opened.evaluate(LONG, {"abort": True})
+    assert (done["code"], done["name"], done["after"]) == ("aborted", "AbortError", [999_999])
+    assert done["steps"] < 4

@@ -7,10 +7,14 @@ import { isStored, load, type Bytes, type FileRef } from "./files.ts";
 import type { Engine } from "./engine.ts";
 import { GrowingCodes } from "./growing.ts";
 import type { Place } from "./place.ts";
-import type { Codes, Scanner } from "./scan.ts";
+import type { Codes, Found, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 import type { WordIndex } from "./words.ts";
+
+type Best = [positions: Int32Array, scores: Float32Array];
+/** A scan that has ended, or goes on until it is `done` or stopped. */
+type Scanning = { found: Best | undefined; done?: Promise<Best>; stop(): void };
 
 export class Host {
   #coming = new Map<string, Promise<Bytes>>();
@@ -78,11 +82,20 @@ export class Host {
     return codes;
   }
 
-  /** The `k` best of `codes` for row 0 of `query`: positions and scores, best first. */
-  scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): [Int32Array, Float32Array] {
+  /**
+   * The `k` best of `codes` for row 0 of `query`: positions and scores, best first. They are `found` at once, or, where there
+   * is much to scan, `done` later; `stop` ends that.
+   */
+  scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): Scanning {
     const scanner = codes instanceof GrowingCodes ? codes.scanner : this.scanner;
-    const found = scanner.scan(query.query(full), codes, k, among);
-    return [found.positions, found.scores];
+    const asked = query.query(full);
+    const plain = ({ positions, scores }: Found): Best => [positions, scores];
+    if (among || !scanner.isLong(codes)) {
+      return { found: plain(scanner.scan(asked, codes, k, among)), stop: () => undefined };
+    }
+    const stopping = new AbortController();
+    const done = scanner.scanLong([asked], codes, k, stopping.signal).then(([found]) => plain(found!));
+    return { found: undefined, done, stop: () => stopping.abort() };
   }
 
   emptyCodes(dim: number): GrowingCodes {

@@ -1,7 +1,7 @@
 // The scan: vectors in the kernel's own WASM memory, and its best k for a query.
 
 import { InsituError } from "./errors.ts";
-import { fetchBytes } from "./files.ts";
+import { fetchBytes, type Bytes } from "./files.ts";
 import type { Place } from "./place.ts";
 
 interface Kernel {
@@ -33,7 +33,16 @@ export interface Found {
   scores: Float32Array<ArrayBuffer>;
 }
 
+/** What the kernel does with asks at these addresses. */
+type Look = (codes: Codes, asks: number[]) => void;
+
 const PAGE = 65536;
+/** Bytes of an ask before its components. */
+const HEAD = 16;
+/** Vectors that several queries look at in turn: half of a small second cache. */
+const BLOCK_BYTES = 1 << 17;
+/** Vectors between two turns of a long scan: 3 ms and more on one thread. */
+const STEP_BYTES = 1 << 25;
 /** The largest component of a query: 127 * 128, so that codes of 8 bits are components too. See kernel/scan.ts. */
 const MOST = 16256;
 /** Above that a product may leave 32 bits. */
@@ -114,36 +123,90 @@ export class Scanner {
 
   /** The `k` best of `codes`, or of the positions in `among`: exact products, equal scores by position. */
   scan(query: Query, codes: Codes, k: number, among?: Int32Array): Found {
-    const { dim, stride } = codes;
+    if (!among) return this.scanAll([query], codes, k)[0]!;
+    return this.#pass([this.#ask(query, codes, Math.min(k, among.length))], codes, (at, address) => {
+      const list = this.#allocate(4 * among.length);
+      new Int32Array(this.#memory.buffer, list, among.length).set(among);
+      const { stride } = codes;
+      for (const ask of address) this.#kernel.scanAmong(ask, at.codes, at.scales, list, among.length, stride);
+    })[0]!;
+  }
+
+  /** As `scan`, for several queries: the vectors are read once for all of them. */
+  scanAll(queries: Query[], codes: Codes, k: number): Found[] {
+    const asks = queries.map((query) => this.#ask(query, codes, Math.min(k, codes.count)));
+    return this.#pass(asks, codes, this.#rows(codes, 0, codes.count));
+  }
+
+  /**
+   * As `scanAll`, in steps of `STEP_BYTES` between which other work gets its turn. Vectors may be added and buried meanwhile:
+   * the answer is then of no one state, and it is for the caller to know. Code: `aborted`, at the next step.
+   */
+  async scanLong(queries: Query[], codes: Codes, k: number, signal?: AbortSignal): Promise<Found[]> {
+    const { count, stride } = codes;
+    const asks = queries.map((query) => this.#ask(query, codes, Math.min(k, count)));
+    const step = Math.max(1, Math.floor(STEP_BYTES / stride / queries.length));
+    let first = 0;
+    for (; first + step < count; first += step) {
+      this.#pass(asks, codes, this.#rows(codes, first, first + step), false);
+      await turn();
+      if (signal?.aborted) throw new InsituError("aborted", "The call was ended by its caller.", "AbortError");
+    }
+    return this.#pass(asks, codes, this.#rows(codes, first, count));
+  }
+
+  /** Whether a scan of all of `codes` is long enough to be worth steps. */
+  isLong(codes: Codes): boolean {
+    return codes.count * codes.stride > STEP_BYTES;
+  }
+
+  /** Look at some rows, in blocks that stay in the cache from query to query. */
+  #rows(codes: Codes, first: number, end: number): Look {
+    const { stride } = codes;
+    return (at, asks) => {
+      const block = asks.length > 1 ? Math.ceil(BLOCK_BYTES / stride / 4) * 4 : end - first;
+      for (let start = first; start < end; start += block) {
+        const stop = Math.min(end, start + block);
+        for (const ask of asks) this.#kernel.scan(ask, at.codes, at.scales, start, stop, stride);
+      }
+    };
+  }
+
+  /** An ask as the kernel has it (kernel/scan.ts), made ready. It lies here between passes, for vectors may move. */
+  #ask(query: Query, { dim, stride }: Codes, k: number): Bytes {
     if (query.codes.length !== dim || dim > LARGEST_DIM) {
       throw new InsituError("invalid-argument", `A query of ${query.codes.length} against vectors of ${dim}.`);
     }
-    const wanted = Math.min(k, among ? among.length : codes.count);
-    if (wanted < 1) return { positions: new Int32Array(0), scores: new Float32Array(0) };
-    const top = this.#end;
-    const ask = this.#allocate(16 + 4 * stride + 8 * wanted);
-    const list = this.#allocate(among ? 4 * among.length : 0);
-    const memory = this.#memory.buffer;
-    const head = new DataView(memory, ask);
-    head.setInt32(4, wanted, true);
+    const ask = new Uint8Array(HEAD + 4 * stride + 8 * k);
+    const head = new DataView(ask.buffer);
+    head.setInt32(4, k, true);
     head.setFloat32(8, query.scale, true);
-    const components = new Int16Array(memory, ask + 16, stride);
-    components.set(query.codes);
-    components.fill(0, dim);
-    this.#kernel.prepare(ask, dim, stride);
-    if (among) {
-      new Int32Array(memory, list, among.length).set(among);
-      this.#kernel.scanAmong(ask, codes.codes, codes.scales, list, among.length, stride);
-    } else {
-      this.#kernel.scan(ask, codes.codes, codes.scales, 0, codes.count, stride);
-    }
-    const found = this.#kernel.finish(ask, stride);
-    this.#end = top; // what one scan needs is free again
-    const scores = ask + 16 + 4 * stride;
-    return {
-      scores: new Float32Array(memory, scores, found).slice(),
-      positions: new Int32Array(memory, scores + 4 * wanted, found).slice(),
-    };
+    new Int16Array(ask.buffer, HEAD, dim).set(query.codes);
+    const top = this.#end;
+    const at = this.#allocate(ask.length);
+    const memory = new Uint8Array(this.#memory.buffer);
+    memory.set(ask, at);
+    this.#kernel.prepare(at, dim, stride);
+    ask.set(memory.subarray(at, at + ask.length));
+    this.#end = top;
+    return ask;
+  }
+
+  /** `look` with all of `asks` in the memory of the kernel; what they hold then, in order if this was the `last` of them. */
+  #pass(asks: Bytes[], codes: Codes, look: Look, last = true): Found[] {
+    const top = this.#end;
+    const wanted = asks.filter((ask) => ask.length > HEAD + 4 * codes.stride); // others want nothing
+    const at = wanted.map((ask) => this.#allocate(ask.length));
+    wanted.forEach((ask, i) => new Uint8Array(this.#memory.buffer, at[i]!, ask.length).set(ask));
+    look(codes, at);
+    if (last) for (const ask of at) this.#kernel.finish(ask, codes.stride);
+    wanted.forEach((ask, i) => ask.set(new Uint8Array(this.#memory.buffer, at[i]!, ask.length)));
+    this.#end = top; // what one pass needs is free again
+    return asks.map(({ buffer }) => {
+      const head = new Int32Array(buffer, 0, 2);
+      const [found, k, best] = [head[0]!, head[1]!, HEAD + 4 * codes.stride];
+      return { scores: new Float32Array(buffer, best, found), positions: new Int32Array(buffer, best + 4 * k, found) };
+    });
   }
 
   /** 16-byte aligned room at the end of the memory. */
@@ -167,4 +230,16 @@ export function fine(vector: Float32Array): Query {
 /** Codes of 8 bits as a query. The scores are the very ones of these codes: factors of 128 change no rounding. */
 export function coarse(codes: Int8Array, scale: number): Query {
   return { codes: Int16Array.from(codes, (code) => 128 * code), scale: scale / 128 };
+}
+
+/** After what else waits: `setTimeout` would wait for 4 ms, a promise for nothing. */
+function turn(): Promise<void> {
+  return new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
 }

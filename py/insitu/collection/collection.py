@@ -362,7 +362,11 @@ class Collection:
 
     async def _compare(self, query: Any, reach: int, among: Sequence[int] | None) -> dict[tuple[int, int], float]:
         """Number and position of the `reach` best passages by codes; their cosines, at full size where it is kept."""
-        best = await self._runtime.scan(query, self._held.codes, reach, among=among)
+        while True:
+            revision = self.meta.revision
+            best = await self._runtime.scan(query, self._held.codes, reach, among=among)
+            if revision == self.meta.revision:
+                break  # else a long scan gave way to a commit, and has seen neither state
         # From here on numbers, not positions: a commit may move rows while something is awaited.
         places = [
             (number, position - bisect_left(self._held.numbers, number))

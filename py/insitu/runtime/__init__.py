@@ -106,7 +106,8 @@ class Runtime(Protocol):
 
         Compares row 0 of `query`, in 15 bits (its full-size codes if `full`), with every vector of `codes`, or with
         those `among`. The product is exact: int32, times both scales in float32. A vector whose scale is NaN is never
-        found.
+        found. A long scan of all gives way to other work: it looks at none that is appended meanwhile, and may find
+        one that is buried. Cancelled, it ends at once.
         """
 
     def empty_codes(self, dim: int) -> Codes:

@@ -24,6 +24,8 @@ Float = NDArray[np.float32]
 
 # Codes are compared in float32 blocks of this many vectors: 16 MB at 128 components, near the size of a cache.
 SCAN_BLOCK = 32_768
+# Bytes of codes from which on a scan would keep the event loop from other work for too long: 3 ms and more.
+LONG_SCAN = 1 << 25
 # The largest component of a query, 15 bits with its sign: see web/kernel/scan.ts.
 QUERY_MOST = 127 * 128
 
@@ -215,7 +217,11 @@ class NativeRuntime:
         self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
     ) -> list[tuple[int, float]]:
         assert isinstance(query, NativeBlock) and isinstance(codes, NativeCodes)
-        return scan_codes(*query.query(full), codes, k, among)
+        wanted, scale = query.query(full)
+        if among is not None or codes.codes.size <= LONG_SCAN:
+            return scan_codes(wanted, scale, codes, k, among)
+        held = NativeCodes(codes.codes, codes.scales)  # as they are now: others may append
+        return await asyncio.to_thread(scan_codes, wanted, scale, held, k)
 
     def empty_codes(self, dim: int) -> NativeCodes:
         return read_codes(b"", dim)

@@ -91,7 +91,11 @@ class WebRuntime:
         assert isinstance(query, WebBlock) and isinstance(codes, WebCodes)
         chosen = () if among is None else (to_js(array("i", among)),)
         with _named_errors():
-            positions, scores = self._host.scan(query.js, codes.js, k, full, *chosen)
+            run = self._host.scan(query.js, codes.js, k, full, *chosen)
+            try:
+                positions, scores = run.found or await run.done
+            finally:
+                run.stop()  # who gave up waits for no more of it
             return list(zip(positions.to_py().tolist(), scores.to_py().tolist(), strict=True))
 
     def empty_codes(self, dim: int) -> WebCodes:
