@@ -114,6 +114,24 @@ class FolderCollection:
 
         return _run(self.collection.restore(*source_of(Path(path))))
 
+    def reembed(
+        self,
+        model: str | None = None,
+        variant: str = "int8",
+        *,
+        dim: int | None = None,
+        rescore: bool | int = False,
+        threads: int = 0,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Have another model, or the same with another `dim` or `rescore`, embed all texts anew.
+
+        It answers in its old space until the new one is complete. What was embedded before this was killed is kept.
+        """
+        embedder = None if model is None else open_model(model, variant, threads=threads).embedder
+        _run(self.collection.reembed(embedder, dim=dim, rescore=rescore, on_progress=on_progress))
+        _run(self.collection.tidy())
+
     def close(self) -> None:
         self.collection.store.close()
 
@@ -126,6 +144,7 @@ def open_collection(
     fields: Mapping[str, str] | None = None,
     dim: int | None = None,
     rescore: bool | int = False,
+    reembed: bool = False,
     threads: int = 0,
 ) -> FolderCollection:
     """Open the collection in `folder`, made if it is not there. See `Collection.open` for the options and errors."""
@@ -133,7 +152,9 @@ def open_collection(
 
     embedder = open_model(model, variant, threads=threads).embedder
     store = FolderStore(Path(folder))
-    return FolderCollection(_run(Collection.open(embedder, store, fields=fields, dim=dim, rescore=rescore)))
+    return FolderCollection(
+        _run(Collection.open(embedder, store, fields=fields, dim=dim, rescore=rescore, reembed=reembed))
+    )
 
 
 def open_model(name: str = "minilm-l6", variant: str = "int8", *, threads: int = 0) -> Model:

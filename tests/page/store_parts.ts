@@ -22,7 +22,23 @@ export function batch(ids: string[], stamp: string): [string, Uint8Array<ArrayBu
   }));
   const rows = put.reduce((sum, document) => sum + document.rows, 0);
   const codes = new Uint8Array(rows * (DIM + 4)).fill(1);
-  return [JSON.stringify({ put, touch: [], delete: [] }), codes, new Uint8Array(0)];
+  return [JSON.stringify({ put, touch: [], delete: [], space: "test", full: 0 }), codes, new Uint8Array(0)];
+}
+
+/** What embedding anew does: all that lacks into the other content, then that takes its place. */
+export async function renew(store: CollectionStore): Promise<void> {
+  const meta = JSON.parse((await store.meta())!) as typeof META;
+  await store.stage(JSON.stringify({ ...META, next: meta.next }), true);
+  const none = new Int32Array(0);
+  for (let lacking; (lacking = await store.swap(true, none)).length;) {
+    for (let start = 0; start < lacking.length; start += 20) {
+      const found = JSON.parse(await store.texts(Int32Array.from(lacking.subarray(start, start + 20)))) as string[][];
+      for (const stamp of new Set(found.map((text) => text[4]!))) {
+        const ids = found.filter((text) => text[4] === stamp).map((text) => text[0]!);
+        await store.commitNext(...batch(ids, stamp));
+      }
+    }
+  }
 }
 
 /** Everything that must agree, or a sentence that says what does not; and each document's stamp. */

@@ -25,7 +25,7 @@ Stamps = dict[str, str]
 
 # Commits until the page is killed; each step is logged once it is acknowledged.
 WRITE = """([act, seed]) => { void (async () => {
-    const { batch, openStore } = await import('/store_parts.js');
+    const { batch, openStore, renew } = await import('/store_parts.js');
     const store = await openStore('killed');
     const nothing = new Uint8Array(0);
     const bare = {rows: 0, dead: 0, documents: 0, changes: 0, bytes: 0, segments: []};
@@ -35,9 +35,11 @@ WRITE = """([act, seed]) => { void (async () => {
         compact: () => store.compact(),
         fold: async () => store.fold(Int32Array.from(JSON.parse(await store.meta()).segments.slice(-3), ([first]) => first)),
         import: async (ids, stamp) => {
-            for (const half of [ids.slice(0, 20), ids.slice(20)]) store.stage(...batch(half, stamp));
-            await store.replace(JSON.stringify({...JSON.parse(await store.meta()), ...bare}));
+            await store.stage(JSON.stringify({...JSON.parse(await store.meta()), ...bare}), false);
+            for (const half of [ids.slice(0, 20), ids.slice(20)]) await store.commitNext(...batch(half, stamp));
+            await store.swap(false, new Int32Array(0));
         },
+        reembed: () => renew(store),
     };
     for (let i = 0; ; i++) {
         const ids = Array.from({length: 40}, (_, j) => String((seed * 7 + i * 13 + j) % 150));
@@ -133,7 +135,7 @@ def log(done: list[str], message: ConsoleMessage) -> None:
 def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Browser, served: Served) -> None:
     chance = random.Random(4)
     stamps: Stamps = {}
-    acts = ["put", "put delete", "put fold put compact", "import", "put put delete fold compact import"]
+    acts = ["put", "put delete", "put fold put compact", "import", "put put delete fold compact import", "put reembed"]
     for seed in range(50):
         act = acts[seed % len(acts)]
         page = new_page(disk, served)

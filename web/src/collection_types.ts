@@ -6,11 +6,15 @@ export type FieldValue = string | number | null;
 export interface CollectionOptions {
   /** The fields that documents may have. New ones may be added when the collection is opened again. */
   fields?: Record<string, FieldKind>;
-  /** Components of the vectors that are scanned. Default: 128. Cannot be changed later. */
+  /** Components of the vectors that are scanned. Default: 128. Changed by `reembed` only. */
   dim?: number;
   /** Keep codes at the model's full size too (`true`, or that size), and let these order the best. Default: false. */
   rescore?: boolean | number;
+  /** If the vectors are of another model, or of another `dim` or `rescore`, embed all texts anew first. See `reembed`. */
+  reembed?: boolean;
   signal?: AbortSignal;
+  /** Of embedding anew: (documents done, in all). */
+  onProgress?: (done: number, total: number) => void;
 }
 
 export interface NewDocument {
@@ -106,6 +110,23 @@ export interface Collection {
   stats(): Promise<CollectionStats>;
   /** All of it as one file, sealed if a passphrase is given. Other tabs wait with what they write until it is made. */
   export(options?: ExportOptions): Promise<Blob>;
+  /**
+   * Have another model embed all texts anew, in the background: until that is complete the collection answers as before, then
+   * one transaction changes over, with all that was put and deleted meanwhile. An abort leaves the collection as it was; what
+   * was embedded until then is kept for the next call.
+   */
+  reembed(options?: ReembedOptions): Promise<void>;
+}
+
+export interface ReembedOptions {
+  /** The URL of the model's `model.lock.json`. It runs in a worker of its own. Default: the model that is open. */
+  model?: string | URL;
+  /** Default: as the collection has them. */
+  dim?: number;
+  rescore?: boolean | number;
+  signal?: AbortSignal;
+  /** (documents done, in all). */
+  onProgress?: (done: number, total: number) => void;
 }
 
 export interface ExportOptions {

@@ -11,25 +11,46 @@ export async function importCollection(
   name: string,
   file: Blob,
   { passphrase, signal, onProgress }: ExportOptions,
+  start: Start,
 ): Promise<Collection> {
   checkName(name);
   if (!(file instanceof Blob)) throw new InsituError("invalid-argument", "import() takes a name and a Blob or File.");
   await client.call("import", { name, file, passphrase: checkPassphrase(passphrase) }, { signal, onProgress });
-  return openCollection(client, name, {});
+  return openCollection(client, name, {}, start);
 }
+
+/** Start a worker with another model. */
+export type Start = (model: string | URL, signal: AbortSignal | undefined) => Promise<Client>;
 
 /** Codes: `invalid-argument`, `space-mismatch`, `collection-version`, `collection-corrupt`, `storage-unavailable`. */
 export async function openCollection(
-  client: Client,
+  opened: Client,
   name: string,
-  { signal, ...options }: CollectionOptions,
+  { signal, onProgress, ...options }: CollectionOptions,
+  start: Start,
 ): Promise<Collection> {
   checkName(name);
-  const call = async <T>(act: CollectionArgs["act"], given: object, more: CallOptions = {}): Promise<T> =>
-    JSON.parse(await client.call("collection", { name, act, given: pack(given) }, more)) as T;
+  /** Whose model made the vectors. */
+  let client = opened;
+  /** While another one embeds them anew. */
+  let moving: Promise<void> | undefined;
+  /** What comes too late for the old vectors is asked of the new ones. */
+  const steady = async <T>(ask: () => Promise<T>): Promise<T> => {
+    try {
+      return await ask();
+    } catch (error) {
+      if (!moving || (error as InsituError).code !== "space-mismatch") throw error;
+      await moving.catch(() => undefined);
+      return ask();
+    }
+  };
+  const ask = async <T>(of: Client, act: CollectionArgs["act"], given: object, more: CallOptions): Promise<T> =>
+    JSON.parse(await of.call("collection", { name, act, given: pack(given) }, more)) as T;
+  const call = <T>(act: CollectionArgs["act"], given: object, more: CallOptions = {}): Promise<T> =>
+    steady(() => ask<T>(client, act, given, more));
   /** After a commit, while nobody waits. What goes wrong is tried again after the next. */
   const tidy = (): void => void call("tidy", {}).catch(() => undefined);
-  const { made } = await call<{ made: boolean }>("open", options, { signal });
+  const { made } = await call<{ made: boolean }>("open", options, { signal, onProgress });
   const mark = new Mark(name);
   const evicted = made && mark.there;
   let asked = false;
@@ -54,7 +75,28 @@ export async function openCollection(
     search: (query, { k = 10, where, words, signal } = {}) => call("search", { query, k, where, words }, { signal }),
     stats: async () => ({ ...(await call<CollectionStats>("stats", {})), evicted }),
     export: async ({ passphrase, signal, onProgress } = {}) =>
-      client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress }),
+      steady(() => client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress })),
+    async reembed({ model, dim, rescore, signal, onProgress } = {}) {
+      const move = async (): Promise<void> => {
+        const next = model === undefined ? client : await start(model, signal);
+        try {
+          await ask(next, "open", { dim, rescore, reembed: true }, { signal, onProgress });
+        } catch (error) {
+          if (next !== client) next.close();
+          throw error;
+        }
+        if (![opened, next].includes(client)) client.close(); // it was started by an earlier call
+        client = next;
+        tidy();
+      };
+      if (moving) throw new InsituError("invalid-argument", "reembed() runs already. Wait for it, or abort it.");
+      moving = move();
+      try {
+        await moving;
+      } finally {
+        moving = undefined;
+      }
+    },
   };
 }
 

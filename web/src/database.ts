@@ -1,14 +1,16 @@
 // The database of a collection: opening, transactions, errors by name. The only module that touches IndexedDB.
 
-import { openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
+import { openDB, type DBSchema, type IDBPDatabase, type IDBPObjectStore, type IDBPTransaction } from "idb";
 import { InsituError } from "./errors.ts";
 import type { Segment } from "./segments.ts";
 
-const VERSION = 1;
+/** 2: entries and texts in blocks, and room for a content that is made while another one answers. */
+const VERSION = 2;
 
-/** See `insitu.collection.store.Meta`. */
+/** See `insitu.collection.store.Meta`. `side`: where the content lies; Python does not know of it. */
 export interface Meta {
   version: number;
+  space: string;
   dim: number;
   full: number;
   fields: Record<string, string>;
@@ -21,38 +23,65 @@ export interface Meta {
   documents: number;
   bytes: number;
   segments: [first: number, count: number][];
+  side?: Side;
 }
 
-export interface Document {
-  number: number;
-  hash: string;
-  rows: number;
-  size: number;
-  fields: Record<string, unknown>;
+/** Of the documents of one segment, in order: what a put asks, and what filters are made of. `fields` are columns. */
+export interface Entries {
+  ids: string[];
+  numbers: Uint32Array;
+  hashes: string[];
+  fields: Record<string, unknown[]>;
 }
 
-/** `hash` and `fields` are those of the document: an answer is one read. `full`: codes for rescoring of the document's passages, in the layout of a shard. */
+/** A document: what an answer needs. `full`: codes for rescoring of its passages, in the layout of a shard. */
 export interface Text {
   id: string;
   title: string;
   text: string;
   cuts: number[];
   hash: string;
+  size: number;
   fields: Record<string, unknown>;
   full: ArrayBuffer;
 }
 
-interface Schema extends DBSchema {
-  meta: { key: "meta"; value: Meta };
+/** One of two sets of stores: one holds what answers, the other what will take its place. */
+export type Side = "" | " 2";
+const PARTS = ["segments", "dead", "entries", "texts"] as const;
+export type Part = (typeof PARTS)[number];
+
+interface Content {
   segments: { key: number; value: Segment };
   dead: { key: number; value: Uint32Array };
-  documents: { key: string; value: Document };
-  texts: { key: number; value: Text };
+  entries: { key: number; value: Entries };
+  /** A block of documents under their numbers' common key, or one long document under its negative number. */
+  texts: { key: number; value: Block | Text };
 }
-export const STORES = ["meta", "segments", "dead", "documents", "texts"] as const;
-export type Write = IDBPTransaction<Schema, typeof STORES, "readwrite">;
+/** 16 places; `null`: this one is long, and kept apart. */
+export type Block = (Text | null | undefined)[];
+interface Schema extends DBSchema, Content {
+  /** What answers. */
+  meta: { key: "meta"; value: Meta };
+  /** What is made beside it. A store of its own, so that nobody who reads waits for who makes it. */
+  next: { key: "meta"; value: Meta };
+}
+type Store = "meta" | "next" | Part;
+const STORES = ["meta", "next", ...PARTS, ...PARTS.map((part) => `${part} 2`)] as Store[];
 
-type Name = (typeof STORES)[number];
+/** The stores of one side in a transaction. */
+export class Stores<Mode extends IDBTransactionMode = "readonly" | "readwrite"> {
+  constructor(
+    readonly tx: IDBPTransaction<Schema, Store[], Mode>,
+    readonly side: Side,
+  ) {}
+
+  get<P extends Part>(part: P): IDBPObjectStore<Schema, Store[], P, Mode> {
+    // Both sides are alike.
+    return this.tx.objectStore((part + this.side) as P);
+  }
+}
+export type Write = Stores<"readwrite">;
 
 export class Database {
   #db: IDBPDatabase<Schema> | undefined;
@@ -95,29 +124,64 @@ export class Database {
     this.onLost();
   }
 
-  async read<S extends Name, T>(
-    stores: S[],
-    work: (tx: IDBPTransaction<Schema, S[], "readonly">) => Promise<T>,
+  /** `side`: where the content was last. `work` is told where it is now, in its record; it may have moved. */
+  async read<T>(
+    parts: Part[],
+    side: Side,
+    work: (stores: Stores<"readonly">, meta: Meta | undefined) => Promise<T>,
   ): Promise<T> {
     try {
-      const tx = (await this.open()).transaction(stores, "readonly");
+      const tx = (await this.open()).transaction(["meta", ...on(side, parts)], "readonly");
       tx.done.catch(() => undefined); // the request that failed says why
-      return await work(tx);
+      const meta = await tx.objectStore("meta").get("meta");
+      return await work(new Stores(tx, side), meta);
     } catch (error) {
       throw named(error);
     }
   }
 
-  /** `work` gives the new record, and what the call returns. It happens as a whole or not at all. */
-  async write<T>(work: (tx: Write, meta: Meta | undefined) => Promise<[Meta, T]>): Promise<T> {
-    let tx: Write | undefined;
+  /** Change what is at `side`, with its record in `which`. `work` gives the new record, and what the call returns. */
+  async write<T>(
+    which: "meta" | "next",
+    side: Side,
+    work: (stores: Write, meta: Meta | undefined) => Promise<[Meta, T]>,
+  ): Promise<T> {
+    return this.#change([which, ...on(side, [...PARTS])], async (tx) => {
+      const old = await tx.objectStore(which).get("meta");
+      const [meta, value] = await work(new Stores(tx, side), old);
+      await tx.objectStore(which).put(meta, "meta");
+      return value;
+    });
+  }
+
+  /** Change both sides. `work` gives the new records (none for none), and what the call returns. */
+  async writeBoth<T>(
+    work: (
+      tx: (side: Side) => Write,
+      meta: Meta | undefined,
+      next: Meta | undefined,
+    ) => Promise<[Meta | undefined, Meta | undefined, T]>,
+  ): Promise<T> {
+    return this.#change(STORES, async (tx) => {
+      const [meta, next] = [tx.objectStore("meta"), tx.objectStore("next")];
+      const given = await work((side) => new Stores(tx, side), await meta.get("meta"), await next.get("meta"));
+      if (given[0]) await meta.put(given[0], "meta");
+      await (given[1] ? next.put(given[1], "meta") : next.delete("meta"));
+      return given[2];
+    });
+  }
+
+  /** One transaction: it happens as a whole or not at all. */
+  async #change<T>(
+    stores: Store[],
+    work: (tx: IDBPTransaction<Schema, Store[], "readwrite">) => Promise<T>,
+  ): Promise<T> {
+    let tx: IDBPTransaction<Schema, Store[], "readwrite"> | undefined;
     try {
       // Strict: acknowledged is what has reached the disk.
-      tx = (await this.open()).transaction(STORES, "readwrite", { durability: "strict" });
+      tx = (await this.open()).transaction(stores, "readwrite", { durability: "strict" });
       tx.done.catch(() => undefined);
-      const old = await tx.objectStore("meta").get("meta");
-      const [meta, value] = await work(tx, old);
-      await tx.objectStore("meta").put(meta, "meta");
+      const value = await work(tx);
       await tx.done;
       return value;
     } catch (error) {
@@ -131,6 +195,15 @@ export class Database {
       throw named(isAbort(error) && reason ? reason : error);
     }
   }
+}
+
+function on(side: Side, parts: Part[]): Store[] {
+  return parts.map((part) => (part + side) as Part);
+}
+
+/** All of one side goes. */
+export async function clear(stores: Write): Promise<void> {
+  await Promise.all(PARTS.map((part) => stores.get(part).clear()));
 }
 
 /** Remove a database, whenever nobody has it open any more. */

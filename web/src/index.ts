@@ -1,7 +1,7 @@
 /** Search by meaning, in the page. `open()` is where to start. */
 
 import { Client } from "./client.ts";
-import { importCollection, openCollection } from "./collections.ts";
+import { importCollection, openCollection, type Start } from "./collections.ts";
 import type { Collection, CollectionOptions, ExportOptions } from "./collection_types.ts";
 import { InsituError } from "./errors.ts";
 import { placeOf } from "./place.ts";
@@ -14,6 +14,7 @@ export type {
   CollectionHit,
   CollectionOptions,
   CollectionSearchOptions,
+  ReembedOptions,
   CollectionStats,
   ExportOptions,
   FieldKind,
@@ -127,18 +128,30 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
     throw new InsituError("invalid-argument", `rows: '${args.rows}'. Choose 'all' or 'stream'.`);
   }
 
-  const client = new Client(
-    placeOf(base, args.files)("worker.js"),
-    options.startTimeout ?? 120_000,
-    options.onProgress ?? (() => undefined),
-  );
-  try {
-    await client.call("open", args, { signal: options.signal });
-  } catch (error) {
-    client.close();
-    throw error;
-  }
-  client.started();
+  const clients: Client[] = [];
+  const start = async (
+    given: OpenArgs,
+    signal: AbortSignal | undefined,
+    onProgress: OpenOptions["onProgress"],
+  ): Promise<Client> => {
+    const client = new Client(
+      placeOf(base, args.files)("worker.js"),
+      options.startTimeout ?? 120_000,
+      onProgress ?? (() => undefined),
+    );
+    try {
+      await client.call("open", given, { signal });
+    } catch (error) {
+      client.close();
+      throw error;
+    }
+    client.started();
+    clients.push(client);
+    return client;
+  };
+  const client = await start(args, options.signal, options.onProgress);
+  const { index: _, ...bare } = args;
+  const another: Start = (model, signal) => start({ ...bare, model: at(model) }, signal, undefined);
 
   return {
     async embed(texts, { task = "document", dim, signal, onProgress } = {}) {
@@ -153,10 +166,10 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
       if (typeof query !== "string") throw new InsituError("invalid-argument", "search() takes a string.");
       return client.call("search", { query, k }, { signal });
     },
-    collection: (name, options = {}) => openCollection(client, name, options),
-    import: (name, file, options = {}) => importCollection(client, name, file, options),
+    collection: (name, options = {}) => openCollection(client, name, options, another),
+    import: (name, file, options = {}) => importCollection(client, name, file, options, another),
     stats: () => client.call("stats", undefined),
-    close: () => client.close(),
+    close: () => clients.forEach((one) => one.close()),
   };
 }
 

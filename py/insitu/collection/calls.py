@@ -29,7 +29,7 @@ class Calls:
         """`act`: open, put, delete, search, stats, tidy. `given`: its arguments, a JSON object."""
         arguments: dict[str, Any] = json.loads(given)
         if act == "open":
-            return json.dumps({"made": await self._opened(name, arguments)})
+            return json.dumps({"made": await self._opened(name, arguments, on_progress)})
         collection = self._open.get(name)
         if collection is None:
             raise RuntimeUnavailable(f"The collection {name!r} is not open here. Open it again.")
@@ -61,21 +61,20 @@ class Calls:
         async with self._opening:
             known = self._open.get(name)
             store = known.store if known else await self._open_store(name)
-            async with store.writing():
-                await import_collection(self._embedder, store, read, size, on_progress)
+            await import_collection(self._embedder, store, read, size, on_progress)
             self._open[name] = await Collection.open(self._embedder, store)
 
-    async def _opened(self, name: str, options: dict[str, Any]) -> bool:
+    async def _opened(self, name: str, options: dict[str, Any], on_progress: Progress) -> bool:
         """Whether it was made by this."""
-        unknown = [key for key in options if key not in ("fields", "dim", "rescore")]
+        unknown = [key for key in options if key not in ("fields", "dim", "rescore", "reembed")]
         if unknown:
-            raise InvalidArgument(f"collection() has no option {unknown[0]!r}; it has fields, dim, rescore and signal.")
+            known = "fields, dim, rescore, reembed, onProgress and signal"
+            raise InvalidArgument(f"collection() has no option {unknown[0]!r}; it has {known}.")
+        if (opened := self._open.get(name)) is not None:
+            await opened.require(**options, on_progress=on_progress)
+            return False
         async with self._opening:
-            known = self._open.get(name)
-            if known is not None:
-                await known.require(**options)
-                return False
             store = await self._open_store(name)
             made = await store.meta() is None
-            self._open[name] = await Collection.open(self._embedder, store, **options)
+            self._open[name] = await Collection.open(self._embedder, store, **options, on_progress=on_progress)
             return made

@@ -13,17 +13,17 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
+from insitu.collection.embed import embed_documents
 from insitu.collection.exchange import Read, import_collection
 from insitu.collection.fuse import check_weight, fuse
 from insitu.collection.memory import Memory
-from insitu.collection.store import Change, Meta, Store, Stored
+from insitu.collection.reembed import reembed as embed_anew
+from insitu.collection.store import RESERVED, Change, Meta, Store, Stored
 from insitu.collection.where import check_where
 from insitu.collection.words import Words
 from insitu.embedder import Embedder, Progress
 from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
 from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
-from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
-from insitu.text.page import Page, Section
 from insitu.text.words import query_terms
 
 # Documents of one commit. A batch of texts of mixed length fills the model's batches well, and what a crash can cost is
@@ -92,13 +92,17 @@ class Collection:
         fields: Mapping[str, str] | None = None,
         dim: int | None = None,
         rescore: bool | int = False,
+        reembed: bool = False,
+        on_progress: Progress | None = None,
     ) -> Collection:
         """Open the collection of `store`, made if it is not there.
 
         `fields`: name to 'keyword' or 'number'; those of an older opening stay, new ones are added. `dim`: components
         of the scanned vectors (128, or the model's full size if that is less). `rescore`: keep codes at full size
-        too, and let these decide among the best. Raises `InvalidArgument`, `DimUnsupported`, `SpaceMismatch`,
-        `CollectionVersion`, `StorageUnavailable`.
+        too, and let these decide among the best. `reembed`: if its vectors are of another space, or of another `dim`
+        or `rescore`, have this model embed all texts anew first; `on_progress` is told of that (documents done, in
+        all), and whoever has it open searches as before meanwhile. Raises `InvalidArgument`, `DimUnsupported`,
+        `SpaceMismatch`, `CollectionVersion`, `StorageUnavailable`.
         """
         lock = embedder.lock
         declared = check_fields(fields)
@@ -110,31 +114,47 @@ class Collection:
             meta = await store.meta()  # another tab may have been first
             assert meta is not None
         found = cls(embedder, store, meta)
-        await found.require(fields=fields, dim=dim, rescore=rescore)
+        await found.require(fields=fields, dim=dim, rescore=rescore, reembed=reembed, on_progress=on_progress)
         return found
 
     async def require(
-        self, *, fields: Mapping[str, str] | None = None, dim: int | None = None, rescore: bool | int = False
+        self,
+        *,
+        fields: Mapping[str, str] | None = None,
+        dim: int | None = None,
+        rescore: bool | int = False,
+        reembed: bool = False,
+        on_progress: Progress | None = None,
     ) -> None:
         """What `open` does with a collection that is there: refuse another one, add new fields, read the vectors."""
         lock = self.embedder.lock
         declared = check_fields(fields)
         self._check_rescore(self.embedder, rescore)
-        space = lock.space(min(self.meta.dim, lock.full_dim)).name
-        if self.meta.space != space:
+        meta = await self.store.meta() or self.meta
+        size = lock.check_dim(min(meta.dim, lock.full_dim) if dim is None else dim)
+        space, full = lock.space(size).name, lock.full_dim if rescore or meta.full else 0
+        if reembed and (meta.space, meta.full) != (space, full):
+            target = Meta(space, size, full, meta.fields, next=meta.next + RESERVED)
+            await embed_anew(self.embedder, self.store, target, on_progress)
+            meta = await self.store.meta() or target
+        if lock.space(min(meta.dim, lock.full_dim)).name != meta.space:
             raise SpaceMismatch(
-                f"The collection holds vectors of the space {self.meta.space!r}, but the open model makes {space!r}. "
-                "Open the model that made it, or put its documents into a new collection."
+                f"The collection holds vectors of the space {meta.space!r}, but the open model makes {space!r}. "
+                "Open the model that made it, or have this one embed its texts anew: open it with `reembed`."
             )
-        if dim is not None and dim != self.meta.dim:
-            raise InvalidArgument(f"dim {dim}: the collection was made with {self.meta.dim}. Leave it out.")
-        if rescore and not self.meta.full:
-            raise InvalidArgument("rescore: the collection was made without. Leave it out, or make another one.")
+        if size != meta.dim:
+            raise InvalidArgument(
+                f"dim {dim}: the collection was made with {meta.dim}. Leave it out, or add `reembed`."
+            )
+        if full != meta.full:
+            raise InvalidArgument("rescore: the collection was made without. Leave it out, or add `reembed`.")
+        if meta.space != self.meta.space or meta.full != self.meta.full:
+            self._held.forget(meta)
         for name, kind in declared.items():
-            if self.meta.fields.get(name, kind) != kind:
-                raise InvalidArgument(f"fields: {name!r} is {self.meta.fields[name]!r} here, not {kind!r}.")
-        if declared.keys() - self.meta.fields.keys():
-            await self.store.declare(replace(self.meta, fields={**self.meta.fields, **declared}))
+            if meta.fields.get(name, kind) != kind:
+                raise InvalidArgument(f"fields: {name!r} is {meta.fields[name]!r} here, not {kind!r}.")
+        if declared.keys() - meta.fields.keys():
+            await self.store.declare(replace(meta, fields={**meta.fields, **declared}))
         await self._held.refresh(again=True)
 
     @staticmethod
@@ -179,30 +199,36 @@ class Collection:
     async def tidy(self) -> None:
         """Join small segments; write all again where much is dead. Nothing that anybody sees changes."""
         await self._held.refresh()
-        if not self._to_fold() and not self._is_sparse():
-            return
-        async with self.store.writing():
+        while self._is_sparse() or self._to_fold():
+            segments = self.meta.segments
+            async with self.store.writing():
+                await self._held.refresh(again=True)
+                if self._is_sparse():
+                    await self.store.compact()
+                elif run := self._to_fold():
+                    await self.store.fold(run)
             await self._held.refresh(again=True)
-            if self._is_sparse():
-                await self.store.compact()
-            elif run := self._to_fold():
-                await self.store.fold(run)
-        await self._held.refresh()
+            if self.meta.segments == segments:
+                return
 
     def _is_sparse(self) -> bool:
-        if self._held.damaged and not self._held.missing():
-            return True  # its documents have been put again
+        if self._held.damaged:
+            return not self._held.missing()  # its documents have been put again
         return self.meta.dead >= max(DEAD_LEAST, DEAD_SHARE * self.meta.rows)
 
     def _to_fold(self) -> list[int]:
+        """Neighbours that make up a whole segment, the oldest first, or many small ones."""
         run: list[int] = []
         rows = 0
-        for first, count in reversed(self.meta.segments):
+        for first, count in self.meta.segments:
             if count >= SEGMENT_ROWS or first in self._held.damaged:
-                break
+                run, rows = [], 0
+                continue
             run.append(first)
             rows += count
-        return run[::-1] if len(run) > 1 and (rows >= SEGMENT_ROWS or len(run) >= TAIL_SEGMENTS) else []
+            if len(run) > 1 and rows >= SEGMENT_ROWS:
+                return run
+        return run if len(run) >= TAIL_SEGMENTS else []
 
     async def _put(
         self, batch: Sequence[Document], before: int, total: int, on_progress: Progress | None
@@ -220,52 +246,19 @@ class Collection:
                 touch.append((document.id, document.fields))
         if not put and not touch:
             return 0, 0
-        passages = [await self._passages(document) for document in put]
-        texts = [text for parts in passages for _, _, text in parts]
-        lock = self.embedder.lock
-        titles = [d.title for d, parts in zip(put, passages, strict=True) for _ in parts] if lock.takes_titles else None
 
         def progress(done: int, of: int) -> None:
             if on_progress is not None and done < of:
                 on_progress(before + len(batch) * done // of, total)
 
-        made = await self.embedder.embed(texts, titles=titles, dim=self.meta.dim, on_progress=progress)
-        change = Change(
-            [
-                {
-                    "id": document.id,
-                    "hash": hashes[document.id],
-                    "rows": len(parts),
-                    "size": document.size + len(parts) * (self.meta.full and self.meta.full + 4),
-                    "fields": document.fields,
-                    "title": document.title,
-                    "text": document.text,
-                    "cuts": [edge for start, end, _ in parts for edge in (start, end)],
-                }
-                for document, parts in zip(put, passages, strict=True)
-            ],
-            touch,
-        )
-        full = made.block.full_codes() if self.meta.full else b""
-        done = await self.store.commit(change, made.block.codes(), full)
+        meta = self.meta
+        change, codes, full = await embed_documents(self.embedder, put, hashes, meta, progress)
+        change = replace(change, touch=touch)
+        done = await self.store.commit(change, codes, full)
         known = {document.id: entry.number for document, entry in zip(batch, entries, strict=True) if entry}
         self._held.keep_fields(done, change, known)
         await self._held.refresh(own=done.revision)
-        return len(put), len(texts)
-
-    async def _passages(self, document: Document) -> list[tuple[int, int, str]]:
-        """Start and end in the text, and what is embedded, of each passage. That of a title alone is empty."""
-        section = Section("", "", document.text, 0)
-        lock = self.embedder.lock
-        target = target_for(lock.max_tokens)
-        chunks = await chunk_page(Page("", document.title, (section,)), self.embedder.count_tokens, target=target)
-        found: list[tuple[int, int, str]] = []
-        end = 0
-        for part in chunks or [Chunk((), "", "")]:
-            start = document.text.index(part.text, end)
-            end = start + len(part.text)
-            found.append((start, end, embed_text("" if lock.takes_titles else document.title, part)))
-        return found
+        return len(put), sum(item["rows"] for item in change.put)
 
     async def _check_room(self, documents: Sequence[Document]) -> None:
         """A put that cannot fit is refused before anything is embedded. Counted is the least that it will take."""
@@ -279,13 +272,27 @@ class Collection:
 
     async def restore(self, read: Read, size: int, *, on_progress: Progress | None = None) -> int:
         """Replace all documents by those of an export; how many. See `insitu.collection.exchange` for errors."""
-        async with self.store.writing():
-            count = await import_collection(self.embedder, self.store, read, size, on_progress)
+        count = await import_collection(self.embedder, self.store, read, size, on_progress)
         meta = await self.store.meta()
         assert meta is not None
         self._held.forget(meta)  # its fields and sizes may be others
         await self._held.refresh(again=True)
         return count
+
+    async def reembed(
+        self,
+        embedder: Embedder | None = None,
+        *,
+        dim: int | None = None,
+        rescore: bool | int = False,
+        on_progress: Progress | None = None,
+    ) -> None:
+        """Have another model, or the same with another `dim` or `rescore`, embed all texts anew. See `open`."""
+        fresh = await Collection.open(
+            embedder or self.embedder, self.store, dim=dim, rescore=rescore, reembed=True, on_progress=on_progress
+        )
+        self.embedder, self._runtime = fresh.embedder, fresh._runtime
+        self._held, self._words = fresh._held, fresh._words
 
     # --- reading -------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,8 @@
 """Export and import: one file, the same from the page and from CPython. See docs/collections.md, "The file".
 
 A line of JSON (the header), then for each segment a line of JSON and its vectors, then a line with the SHA-256 of all
-bytes before it. An import reads and checks the whole file before it replaces anything.
+bytes before it. An import reads and checks the whole file before it replaces anything: what it has read is kept beside
+what is there (`Store.stage`). Neither an export nor an import holds more than a segment in memory, but for the ids.
 """
 
 from __future__ import annotations
@@ -9,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from typing import Any
 
 from insitu.collection.documents import check_documents, check_fields
-from insitu.collection.store import Change, Meta, Store
+from insitu.collection.store import RESERVED, Change, Meta, Store
 from insitu.embedder import Embedder, Progress
 from insitu.errors import (
-    CollectionCorrupt,
     CollectionVersion,
     ExportCorrupt,
     InsituError,
@@ -42,12 +42,10 @@ async def export_collection(store: Store, on_progress: Progress | None = None) -
     Raises `CollectionCorrupt` if a part is damaged, `WriteFailed` if somebody wrote meanwhile (in the page they wait).
     """
     async with store.writing():
-        news = await store.news(0, 0, 0)
+        known = await store.meta()
+        # No vector is read here but those of one segment at a time.
+        news = await store.news(known.epoch if known else 0, known.rows if known else 0, 0)
         meta = news.meta
-        if news.damaged:
-            raise CollectionCorrupt(
-                f"The segments {list(news.damaged)} are damaged. Put their documents again, and export then."
-            )
         sha = hashlib.sha256()
 
         def told(piece: bytes) -> bytes:
@@ -106,17 +104,40 @@ async def import_collection(
                 "the model that made it."
             )
         fields = check_fields(header["fields"])
-        batches: list[tuple[Change, bytes, bytes]] = []
-        ids: set[str] = set()
-        while "end" not in (block := await file.line()):
-            batches.append(await _batch(file, block, fields, ids, dim, full))
-            if on_progress is not None:
-                on_progress(len(ids), int(header["documents"]))
-        if block["sha256"] != file.sum_before_line or file.left() or len(ids) != header["documents"]:
-            raise _altered()
+        old = await store.meta()
+        async with store.staging():
+            await store.stage(Meta(space, dim, full, fields, next=old.next + RESERVED if old else 1))
+            try:
+                count = await _read(file, header, fields, dim, full, space, store, on_progress)
+                async with store.writing():
+                    await store.swap(False)
+            except BaseException:
+                await store.unstage()
+                raise
+            return count
     except (KeyError, TypeError, ValueError, InvalidArgument) as error:
         raise _altered() from error
-    await store.replace(Meta(space, dim, full, fields), batches)
+
+
+async def _read(
+    file: _File,
+    header: dict[str, Any],
+    fields: dict[str, str],
+    dim: int,
+    full: int,
+    space: str,
+    store: Store,
+    on_progress: Progress | None,
+) -> int:
+    """All of the file into the content that is made, checked; how many documents."""
+    ids: set[str] = set()
+    while "end" not in (block := await file.line()):
+        change, codes, full_codes = await _batch(file, block, fields, ids, dim, full)
+        await store.commit_next(replace(change, space=space, full=full), codes, full_codes)
+        if on_progress is not None:
+            on_progress(len(ids), int(header["documents"]))
+    if block["sha256"] != file.sum_before_line or file.left() or len(ids) != header["documents"]:
+        raise _altered()
     return len(ids)
 
 

@@ -6,6 +6,7 @@ for, also between processes. The tables are those of the page's database (web/sr
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+from insitu.collection import staging
 from insitu.collection.exchange import Read, export_collection
 from insitu.collection.folder_words import FolderWords
 from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Store, Stored
@@ -154,6 +156,7 @@ class FolderStore:
         with self._transaction():
             meta = self._meta()
             assert meta is not None
+            change.require(meta)
             meta, numbers, deleted = self._apply(meta, change, codes, full)
             self._write(meta)
         return Committed(meta.revision, numbers, deleted)
@@ -211,17 +214,55 @@ class FolderStore:
         assert meta is not None
         return self._segment(meta, first)
 
-    async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
+    async def stage(self, meta: Meta, keep: bool = False) -> None:
         with self._transaction():
-            old = self._meta()
-            for table in ("segments", "dead", "documents", "texts"):
-                self._db.execute(f"DELETE FROM {table}")
-            base = old or meta
-            # Numbers go on, so that nobody takes a new document for an old one.
-            meta = replace(meta, epoch=base.epoch + 1, revision=base.revision, next=base.next)
-            for change, codes, full in batches:
-                meta = self._apply(meta, change, codes, full)[0]
-            self._write(replace(meta, revision=base.revision + 1))
+            made = self._meta("next_") if staging.is_begun(self._db) else None
+            if not (keep and made and (made.space, made.dim, made.full) == (meta.space, meta.dim, meta.full)):
+                staging.drop(self._db)
+                for statement in _TABLES.split(";"):
+                    self._db.execute(statement.replace("CREATE TABLE ", "CREATE TABLE next_"))
+                self._write(meta, "next_")
+
+    async def commit_next(self, change: Change, codes: bytes, full: bytes) -> None:
+        with self._transaction():
+            made = self._meta("next_")
+            assert made is not None
+            change.require(made)
+            self._write(self._apply(made, change, codes, full, "next_")[0], "next_")
+
+    async def swap(self, follow: bool, lost: Sequence[int] = ()) -> Sequence[int]:
+        with self._transaction():
+            meta, made = self._meta(), self._meta("next_")
+            assert made is not None
+            old = meta or made
+            if follow:
+                if missing := staging.lacking(self._db, lost):
+                    return missing
+                gone = Change(delete=staging.surplus(self._db))
+                made = replace(self._apply(made, gone, b"", b"", "next_")[0], fields=old.fields)
+            staging.take_place(self._db)
+            above = max(old.next, made.next)  # nobody takes a new document for an old one
+            self._write(replace(made, epoch=old.epoch + 1, revision=old.revision + 1, next=above))
+        return ()
+
+    async def unstage(self) -> None:
+        with self._transaction():
+            staging.drop(self._db)
+
+    @asynccontextmanager
+    async def staging(self) -> AsyncIterator[None]:
+        # Its lock is that of another database: it goes when the process goes, and nobody waits for it but who wants it.
+        lock = sqlite3.connect(self.path.with_name("staging.sqlite"), isolation_level=None, timeout=0)
+        try:
+            while True:
+                try:
+                    lock.execute("BEGIN EXCLUSIVE")
+                    break
+                except sqlite3.OperationalError:
+                    await asyncio.sleep(0.05)
+            yield
+        finally:
+            lock.close()
 
     async def words(self) -> FolderWords:
         return FolderWords(self._db, self._transaction)
@@ -261,12 +302,12 @@ class FolderStore:
     def _data_version(self) -> int:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0]) * 2**32 + self._db.total_changes
 
-    def _meta(self) -> Meta | None:
-        found = self._db.execute("SELECT data FROM meta").fetchone()
+    def _meta(self, at: str = "") -> Meta | None:
+        found = self._db.execute(f"SELECT data FROM {at}meta").fetchone()
         return None if found is None else Meta.of(json.loads(found[0]))
 
-    def _write(self, meta: Meta) -> None:
-        self._db.execute("INSERT OR REPLACE INTO meta VALUES (1, ?)", (json.dumps(asdict(meta)),))
+    def _write(self, meta: Meta, at: str = "") -> None:
+        self._db.execute(f"INSERT OR REPLACE INTO {at}meta VALUES (1, ?)", (json.dumps(asdict(meta)),))
 
     def _find(self, id: str) -> Entry | None:
         select = "SELECT number, hash, rows, fields FROM documents WHERE id = ?"
@@ -281,12 +322,15 @@ class FolderStore:
         split = count * (meta.dim + 4)
         return found[2][:split], array("I", found[2][split:])
 
-    def _write_segment(self, first: int, shard: bytes, numbers: array[int]) -> list[int]:
+    def _write_segment(self, first: int, shard: bytes, numbers: array[int], at: str = "") -> list[int]:
         data = shard + numbers.tobytes()
-        self._db.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", (first, len(numbers), crc32(data), data))
+        self._db.execute(f"INSERT INTO {at}segments VALUES (?, ?, ?, ?)", (first, len(numbers), crc32(data), data))
         return [first, len(numbers)]
 
-    def _apply(self, meta: Meta, change: Change, codes: bytes, full: bytes) -> tuple[Meta, list[int], int]:
+    def _apply(
+        self, meta: Meta, change: Change, codes: bytes, full: bytes, at: str = ""
+    ) -> tuple[Meta, list[int], int]:
+        """`at`: what the names of the tables begin with."""
         db, dead, buried, documents, size = self._db, array("I"), 0, meta.documents, meta.bytes
         numbers = array("I")
         sizes = [item["rows"] for item in change.put]
@@ -294,38 +338,38 @@ class FolderStore:
 
         def leave(id: str) -> bool:
             nonlocal buried, documents, size
-            row = db.execute("SELECT number, rows, size FROM documents WHERE id = ?", (json.dumps(id),)).fetchone()
+            row = db.execute(f"SELECT number, rows, size FROM {at}documents WHERE id = ?", (json.dumps(id),)).fetchone()
             if row is None:
                 return False
             dead.append(row[0])
             buried, documents, size = buried + row[1], documents - 1, size - row[2]
-            db.execute("DELETE FROM texts WHERE number = ?", (row[0],))
-            db.execute("DELETE FROM documents WHERE id = ?", (json.dumps(id),))
+            db.execute(f"DELETE FROM {at}texts WHERE number = ?", (row[0],))
+            db.execute(f"DELETE FROM {at}documents WHERE id = ?", (json.dumps(id),))
             return True
 
         deleted = sum([leave(id) for id in change.delete])
         given = []
-        for at, item in enumerate(change.put):
+        for place, item in enumerate(change.put):
             leave(item["id"])
-            number = meta.next + at
+            number = meta.next + place
             given.append(number)
             id, fields = json.dumps(item["id"]), json.dumps(item["fields"])
-            part = _rows(full, starts[-1], starts[at], item["rows"])
+            part = _rows(full, starts[-1], starts[place], item["rows"])
             words = json.dumps(item["title"]), json.dumps(item["text"]), array("I", item["cuts"]).tobytes()
             db.execute(
-                "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)",
+                f"INSERT INTO {at}documents VALUES (?, ?, ?, ?, ?, ?)",
                 (id, number, item["hash"], item["rows"], item["size"], fields),
             )
-            db.execute("INSERT INTO texts VALUES (?, ?, ?, ?, ?, ?)", (number, id, *words, part))
+            db.execute(f"INSERT INTO {at}texts VALUES (?, ?, ?, ?, ?, ?)", (number, id, *words, part))
             numbers.extend([number] * item["rows"])
             documents, size = documents + 1, size + item["size"]
         for id, values in change.touch:
-            db.execute("UPDATE documents SET fields = ? WHERE id = ?", (json.dumps(values), json.dumps(id)))
+            db.execute(f"UPDATE {at}documents SET fields = ? WHERE id = ?", (json.dumps(values), json.dumps(id)))
         segments = list(meta.segments)
         if numbers:
-            segments.append(self._write_segment(meta.rows, codes, numbers))
+            segments.append(self._write_segment(meta.rows, codes, numbers, at))
         if dead:
-            db.execute("INSERT INTO dead VALUES (?, ?)", (meta.changes + 1, dead.tobytes()))
+            db.execute(f"INSERT INTO {at}dead VALUES (?, ?)", (meta.changes + 1, dead.tobytes()))
         changed: Mapping[str, Any] = {
             "revision": meta.revision + 1,
             "rows": meta.rows + len(numbers),

@@ -39,8 +39,8 @@ class Memory:
         async with self._refreshing:
             epoch, changes = self._known
             news = await self._store.news(epoch, len(self.numbers), changes)
-            if news.meta.space != self.meta.space or news.meta.dim != self.meta.dim:
-                raise SpaceMismatch("Another tab has imported vectors of another space. Open the collection again.")
+            if (news.meta.space, news.meta.full) != (self.meta.space, self.meta.full):
+                raise SpaceMismatch("The collection has come to hold vectors of another space or size. Open it again.")
             # No await below: nobody sees half of it.
             if news.meta.revision != self.meta.revision and news.meta.revision != own:
                 self.columns = None

@@ -17,12 +17,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from insitu.errors import CollectionCorrupt, CollectionVersion
+from insitu.errors import CollectionCorrupt, CollectionVersion, SpaceMismatch
 
 if TYPE_CHECKING:
     from insitu.collection.words import WordIndex
 
 VERSION = 1
+# Numbers left for what is put while another content is made: one number never means two documents, in either.
+RESERVED = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -105,11 +107,22 @@ class News:
 @dataclass(frozen=True)
 class Change:
     """One commit. `put`: documents with `id, hash, rows, size, fields, title, text, cuts` (`rows` vectors each, in
-    order); `touch`: (id, fields) whose text stayed; `delete`: ids."""
+    order); `touch`: (id, fields) whose text stayed; `delete`: ids. `space`, `full`: what the vectors are, as in `Meta`.
+    """
 
     put: Sequence[Mapping[str, Any]] = ()
     touch: Sequence[tuple[str, Mapping[str, Any]]] = ()
     delete: Sequence[str] = ()
+    space: str = ""
+    full: int = 0
+
+    def require(self, meta: Meta) -> None:
+        """Raise `SpaceMismatch` if a collection of this record cannot hold these vectors."""
+        if self.put and (self.space, self.full) != (meta.space, meta.full):
+            raise SpaceMismatch(
+                f"The collection holds vectors of the space {meta.space!r} by now, and these are of {self.space!r}. "
+                "Open it again."
+            )
 
 
 @dataclass(frozen=True)
@@ -158,7 +171,10 @@ class Store(Protocol):
     async def columns(self, names: Sequence[str]) -> Columns: ...
 
     async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
-        """All of `change` in one transaction. `codes` and `full`: the layout of `Block.codes` and `full_codes`."""
+        """All of `change` in one transaction. `codes` and `full`: the layout of `Block.codes` and `full_codes`.
+
+        Raises `SpaceMismatch` if the collection has come to hold other vectors.
+        """
 
     async def fold(self, firsts: Sequence[int]) -> None:
         """Join these neighbouring segments into one, in one transaction. No row moves; a damaged one is left alone."""
@@ -169,8 +185,26 @@ class Store(Protocol):
     async def segment(self, first: int) -> tuple[bytes, array[int]]:
         """Codes and scales (the layout of `Block.codes`) of a segment, and the numbers. Raises `CollectionCorrupt`."""
 
-    async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
-        """In one transaction: all there is goes, and what the batches put is there."""
+    # A content that is made beside the one that answers, and then takes its place. `staging` is held meanwhile.
+
+    async def stage(self, meta: Meta, keep: bool = False) -> None:
+        """Begin one. `keep`: go on with what was begun, if it is of the same space and sizes."""
+
+    async def commit_next(self, change: Change, codes: bytes, full: bytes) -> None:
+        """`commit`, to that content."""
+
+    async def swap(self, follow: bool, lost: Sequence[int] = ()) -> Sequence[int]:
+        """Put it in place of the other, in one transaction.
+
+        `follow`: it is to hold the same documents. If it lacks some, their numbers (here), ascending, and nothing
+        happened; those `lost` are left out. Else it gets the fields that the others have, and loses what they lost.
+        """
+
+    async def unstage(self) -> None:
+        """Drop it."""
+
+    def staging(self) -> AbstractAsyncContextManager[None]:
+        """Held by one at a time, in all tabs."""
 
     async def words(self) -> WordIndex:
         """The word index that lies here, empty if there is none. It is no part of what a commit writes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from array import array
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -190,25 +190,40 @@ class WebStore:
             found = await self._js.segment(first)
         return bytes(found.shard.to_bytes()), _uint32(found.numbers)
 
-    async def replace(self, meta: Meta, batches: Sequence[tuple[Change, bytes, bytes]]) -> None:
+    async def stage(self, meta: Meta, keep: bool = False) -> None:
         with _named_errors():
-            self._js.unstage()
-            for change, codes, full in batches:
-                self._js.stage(json.dumps(asdict(change)), to_js(codes), to_js(full))
-            await self._js.replace(json.dumps(asdict(meta)))
+            await self._js.stage(json.dumps(asdict(meta)), keep)
 
-    async def room(self) -> int | None:
-        found = await self._js.room()
-        return None if found is None else int(found)
+    async def commit_next(self, change: Change, codes: bytes, full: bytes) -> None:
+        with _named_errors():
+            await self._js.commitNext(json.dumps(asdict(change)), to_js(codes), to_js(full))
+
+    async def swap(self, follow: bool, lost: Sequence[int] = ()) -> Sequence[int]:
+        with _named_errors():
+            return _uint32(await self._js.swap(follow, to_js(array("i", lost))))
+
+    async def unstage(self) -> None:
+        with _named_errors():
+            await self._js.unstage()
+
+    def staging(self) -> AbstractAsyncContextManager[None]:
+        return self._locked(" next")
+
+    def writing(self) -> AbstractAsyncContextManager[None]:
+        return self._locked("")
 
     @asynccontextmanager
-    async def writing(self) -> AsyncIterator[None]:
-        lock = self._js.lock()
+    async def _locked(self, what: str) -> AsyncIterator[None]:
+        lock = self._js.lock(what)
         try:
             await lock.ready
             yield
         finally:
             lock.release()
+
+    async def room(self) -> int | None:
+        found = await self._js.room()
+        return None if found is None else int(found)
 
     async def about(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(await self._js.about())
