@@ -28,7 +28,6 @@ PUBLIC = (
     "insitu/index/search.py",
     "insitu/model/export.py",
     "insitu/model/fetch.py",
-    "insitu/runtime/__init__.py",
     "insitu/site.py",
     "insitu/sync.py",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu import errors
+from insitu.collection import files
 from insitu.collection.collection import Collection
 from insitu.collection.exchange import export_collection
-from insitu.collection.folder import FolderStore, source_of, write_export
+from insitu.collection.files import source_of, write_export
+from insitu.collection.folder import FolderStore
 from test_collection import NOTES, embedded, embedder, ids, of_notes, opened, run
 
 QUESTION = "where is the blue car"
@@ -150,3 +153,91 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         source_of(tmp_path / "none")
     with pytest.raises(errors.WriteFailed):
         run(write_export(FolderStore(tmp_path / "c"), tmp_path / "none" / "file"))
+
+
+# --- under a passphrase ------------------------------------------------------------------------------------------
+
+
+async def sealed(notes: Collection, path: Path, passphrase: str) -> bytes:
+    await write_export(notes.store, path, passphrase)
+    with path.open("rb") as file:
+        return file.read()
+
+
+def test_a_sealed_file_opens_with_its_passphrase_only(tmp_path: Path) -> None:
+    async def main() -> None:
+        notes = await of_notes(tmp_path / "a", rescore=True)
+        data = await sealed(notes, tmp_path / "file", "naïve 🐎")
+        assert b"car" not in data.partition(b"\n")[2]
+        other = await opened(tmp_path / "b", rescore=True)
+        with pytest.raises(errors.WrongPassphrase):
+            source_of(tmp_path / "file", "naive 🐎")
+        with pytest.raises(errors.WrongPassphrase, match="passphrase"):
+            source_of(tmp_path / "file")
+        with pytest.raises(errors.InvalidArgument):
+            source_of(tmp_path / "file", "")
+        assert await other.restore(*source_of(tmp_path / "file", "nai\u0308ve 🐎")) == 4
+        assert await other.search(QUESTION) == await notes.search(QUESTION)
+
+    run(main())
+
+
+def test_a_sealed_file_of_many_pieces_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PIECE", 100)
+    monkeypatch.setattr(files, "ITERATIONS", 10)
+    whole = file_of_notes()
+
+    async def main() -> None:
+        with (tmp_path / "file").open("wb") as file:
+            sealing = files.Sealing(file, "secret")
+            for start in range(0, len(whole), 77):
+                sealing.write(whole[start : start + 77])
+            sealing.close()
+        read, size = source_of(tmp_path / "file", "secret")
+        assert size == len(whole) and await read(0, size) == whole
+        assert await read(350, 1000) == whole[350:1350] and await read(size - 5, 99) == whole[-5:]
+        # Two pieces change places; the last one is left out: what is read is never what was not sealed.
+        data = (tmp_path / "file").read_bytes()
+        line = data.index(b"\n") + 1
+        one, two = data[line : line + 116], data[line + 116 : line + 232]
+        for bad in (data[:line] + two + one + data[line + 232 :], data[: line + 116 * (len(whole) // 100)]):
+            (tmp_path / "bad").write_bytes(bad)
+            read, size = source_of(tmp_path / "bad", "secret")
+            with pytest.raises(errors.ExportCorrupt):
+                await read(0, size)
+
+    run(main())
+
+
+def test_a_cut_or_altered_sealed_file_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "ITERATIONS", 10)
+
+    async def main() -> None:
+        notes = await of_notes(tmp_path / "a")
+        data = await sealed(notes, tmp_path / "file", "secret")
+        revision = (await notes.stats())["revision"]
+        places = [0, 20, 90, 150, 200, len(data) // 2, len(data) - 1]
+        bad = [data[:cut] for cut in (0, 1, 50, 250, len(data) // 2, len(data) - 1)]
+        bad += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in places]
+        for one in [*bad, data + b"x", data[: data.index(b"\n") + 1]]:
+            (tmp_path / "bad").write_bytes(one)
+            with pytest.raises((errors.ExportCorrupt, errors.WrongPassphrase, errors.CollectionVersion)):
+                await notes.restore(*source_of(tmp_path / "bad", "secret"))
+        assert (await notes.stats())["revision"] == revision
+
+    run(main())
+
+
+def test_without_cryptography_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        notes = await of_notes(tmp_path)
+        await sealed(notes, tmp_path / "file", "secret")
+        monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
+        with pytest.raises(errors.RuntimeUnavailable, match=r'pip install "insitu\[sealed\]"'):
+            source_of(tmp_path / "file", "secret")
+        with pytest.raises(errors.RuntimeUnavailable):
+            await write_export(notes.store, tmp_path / "other", "secret")
+        assert not (tmp_path / "other").exists()
+        await write_export(notes.store, tmp_path / "other")
+
+    run(main())

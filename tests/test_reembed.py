@@ -11,7 +11,7 @@ import pytest
 
 from fake_runtime import FakeRuntime
 from insitu import errors
-from insitu.collection import reembed as module
+from insitu.collection import embed as module
 from insitu.collection.collection import Collection
 from insitu.collection.folder import FolderStore
 from insitu.embedder import Embedder

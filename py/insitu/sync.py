@@ -102,17 +102,20 @@ class FolderCollection:
         """What is there. See `Collection.stats`."""
         return _run(self.collection.stats())
 
-    def export_file(self, path: str | Path) -> None:
-        """Write all to one file, which the page imports too. Raises `CollectionCorrupt`, `WriteFailed`, `DiskFull`."""
-        from insitu.collection.folder import write_export
+    def export_file(self, path: str | Path, *, passphrase: str | None = None) -> None:
+        """Write all to one file, which the page imports too; sealed if a passphrase is given (the extra `sealed`).
 
-        _run(write_export(self.collection.store, Path(path)))
+        Raises `CollectionCorrupt`, `WriteFailed`, `DiskFull`.
+        """
+        from insitu.collection.files import write_export
 
-    def import_file(self, path: str | Path) -> int:
+        _run(write_export(self.collection.store, Path(path), passphrase))
+
+    def import_file(self, path: str | Path, *, passphrase: str | None = None) -> int:
         """Replace all by an export; how many documents. Raises `ExportCorrupt` and others, with nothing changed."""
-        from insitu.collection.folder import source_of
+        from insitu.collection.files import source_of
 
-        return _run(self.collection.restore(*source_of(Path(path))))
+        return _run(self.collection.restore(*source_of(Path(path), passphrase)))
 
     def reembed(
         self,

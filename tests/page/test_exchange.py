@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Page
 
 from insitu.collection.collection import Collection
-from insitu.collection.folder import FolderStore, source_of, write_export
+from insitu.collection.files import source_of, write_export
+from insitu.collection.folder import FolderStore
 from insitu.embedder import Embedder
 from page.conftest import caught, wait
 from page.test_collections import FIELDS, MAKE, NOTES
@@ -103,6 +104,20 @@ def test_a_sealed_file_opens_with_its_passphrase_only(notes: Page) -> None:
     assert refused(notes, "exported", data) == "wrong-passphrase"
     assert refused(notes, "exported", data, passphrase="") == "invalid-argument"
     assert search(notes) == wanted
+
+
+def test_sealed_files_go_both_ways_between_cpython_and_the_page(notes: Page, runtime: Any, tmp_path: Path) -> None:
+    (tmp_path / "page").write_bytes(export(notes, passphrase="naïve 🐎"))
+
+    async def main() -> bytes:
+        native = await Collection.open(Embedder(runtime, runtime.lock), FolderStore(tmp_path / "c"), rescore=True)
+        assert await native.restore(*source_of(tmp_path / "page", "nai\u0308ve 🐎")) == 3
+        await write_export(native.store, tmp_path / "file", "correct horse")
+        return (tmp_path / "file").read_bytes()
+
+    data, wanted = wait(main()), search(notes)
+    assert restore(notes, "sealed by cpython", data, passphrase="correct horse") == wanted
+    assert refused(notes, "exported", data, passphrase="wrong horse") == "wrong-passphrase"
 
 
 @pytest.mark.parametrize("sealed", [False, True])

@@ -14,10 +14,10 @@ from typing import Any
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
 from insitu.collection.embed import embed_documents
+from insitu.collection.embed import reembed as embed_anew
 from insitu.collection.exchange import Read, import_collection
 from insitu.collection.fuse import check_weight, fuse
 from insitu.collection.memory import Memory
-from insitu.collection.reembed import reembed as embed_anew
 from insitu.collection.store import RESERVED, Change, Meta, Store, Stored
 from insitu.collection.where import check_where
 from insitu.collection.words import Words

@@ -26,7 +26,7 @@ from insitu.errors import (
     WriteFailed,
 )
 
-FORMAT, SEALED = "insitu-collection", "insitu-sealed"
+FORMAT = "insitu-collection"
 VERSION = 1
 PIECE = 1 << 20
 # A line of a segment holds its texts. One that is longer is none of ours.
@@ -85,10 +85,6 @@ async def import_collection(
     """
     file = _File(read, size)
     header = await file.line()
-    if header.get("format") == SEALED:
-        raise ExportCorrupt(
-            "The file is sealed with a passphrase; it is opened in the page only: import(name, file, {passphrase})."
-        )
     if header.get("format") != FORMAT:
         raise ExportCorrupt(f"The file is no export of a collection: it does not begin with {FORMAT!r}.")
     if header.get("version") != VERSION:

@@ -7,9 +7,7 @@ for, also between processes. The tables are those of the page's database (web/sr
 from __future__ import annotations
 
 import asyncio
-import errno
 import json
-import os
 import shutil
 import sqlite3
 from array import array
@@ -22,10 +20,9 @@ from typing import Any
 from zlib import crc32
 
 from insitu.collection import staging
-from insitu.collection.exchange import Read, export_collection
 from insitu.collection.folder_words import FolderWords
-from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Store, Stored
-from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, ReadFailed, WriteFailed
+from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Stored
+from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, WriteFailed
 
 FILE = "collection.sqlite"
 # Rows of a segment written by compaction or import. See `SEGMENT_ROWS` of `insitu.collection.collection`.
@@ -381,38 +378,6 @@ class FolderStore:
             "segments": segments,
         }
         return replace(meta, **changed), given, deleted
-
-
-async def write_export(store: Store, path: Path) -> None:
-    """Write an export of `store`; what was at `path` before stays until it is whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with beside.open("wb") as file:
-            async for piece in export_collection(store):
-                file.write(piece)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        kind = DiskFull if error.errno == errno.ENOSPC else WriteFailed
-        raise kind(f"{path} cannot be written ({error.strerror}).") from error
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def source_of(path: Path) -> tuple[Read, int]:
-    """How an import reads a file, and its size. Raises `ReadFailed`."""
-    try:
-        size = path.stat().st_size
-        file = path.open("rb")
-    except OSError as error:
-        raise ReadFailed(f"{path} cannot be read ({error.strerror}).") from error
-
-    async def read(start: int, count: int) -> bytes:
-        file.seek(start)
-        return file.read(count)
-
-    return read, size
 
 
 def _stored(row: Sequence[Any]) -> Stored:
