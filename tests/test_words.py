@@ -129,6 +129,20 @@ def test_filters_restrict_words_too(tmp_path: Path) -> None:
     run(main())
 
 
+def test_what_nearly_all_passages_hold_is_asked_only_where_nothing_rarer_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        notes = await opened(tmp_path)
+        await notes.put([{"id": str(i), "text": f"common number {i}"} for i in range(20)])
+        assert len(await notes.search("common 7", k=50, words=1)) == 20
+        monkeypatch.setattr(module, "COMMON_LEAST", 3)
+        assert ids(await notes.search("common 7", k=50, words=1)) == ["7"]
+        assert len(await notes.search("common xyzzy", k=50, words=1)) == 20
+
+    run(main())
+
+
 @pytest.mark.parametrize("rescore", [False, True])
 def test_the_passage_that_matched_is_shown_and_a_document_once(tmp_path: Path, rescore: bool) -> None:
     async def main() -> None:

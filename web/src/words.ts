@@ -12,10 +12,17 @@ interface Passage {
   terms: string;
 }
 
+class Postings extends MiniSearch<Passage> {
+  /** How many passages hold a term. */
+  count(term: string): number {
+    return this._index.get(term)?.get(this._fieldIds.terms!)?.size ?? 0;
+  }
+}
+
 export class WordIndex {
   /** How many passages each document has. */
   #documents = new Map<number, number>();
-  #index = new MiniSearch<Passage>({
+  #index = new Postings({
     fields: ["terms"],
     tokenize: (terms) => terms.split(" "),
     processTerm: (term) => term,
@@ -42,6 +49,10 @@ export class WordIndex {
       this.#index.discardAll(ids);
       this.#documents.delete(number);
     }
+  }
+
+  count(terms: string): Uint32Array {
+    return Uint32Array.from(terms.split(" "), (term) => this.#index.count(term));
   }
 
   /** Number and position of the `k` best passages, one pair after another. */

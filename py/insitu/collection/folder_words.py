@@ -23,6 +23,7 @@ class FolderWords:
         self._transaction = transaction
         with transaction():
             db.execute(_TABLE)
+        db.execute(f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.words_terms USING fts5vocab(main, {NAME}, row)")
 
     async def numbers(self) -> list[int]:
         # FTS5's own list of rows: a walk over the index would read all terms.
@@ -38,6 +39,10 @@ class FolderWords:
             edges = [(number << BITS, (number + 1) << BITS) for number in numbers]
             with self._transaction():
                 self._db.executemany(f"DELETE FROM {NAME} WHERE rowid >= ? AND rowid < ?", edges)
+
+    async def count(self, terms: Sequence[str]) -> list[int]:
+        select = "SELECT ifnull(max(doc), 0) FROM words_terms WHERE term = ?"
+        return [self._db.execute(select, (term,)).fetchone()[0] for term in terms]
 
     async def find(self, terms: Sequence[str], k: int, among: Sequence[int] | None) -> list[tuple[int, int]]:
         match = " OR ".join(f'"{term}"' for term in terms)

@@ -18,6 +18,9 @@ from insitu.text.words import terms
 
 # Documents that are read and added at once. After each batch a search can be cancelled; what was added stays.
 BATCH = 128
+# What is in so many passages, and in so large a share of them, is asked only if the query has no rarer term: it says
+# little, and each passage that holds it costs time. On XQuAD a share of a tenth changed nDCG@10 by less than 0.007.
+COMMON_LEAST, COMMON_SHARE = 1000, 0.1
 
 
 class WordIndex(Protocol):
@@ -30,6 +33,9 @@ class WordIndex(Protocol):
         """A document: its number, and for each passage the terms, joined by spaces. One that is there stays."""
 
     async def remove(self, numbers: Sequence[int]) -> None: ...
+
+    async def count(self, terms: Sequence[str]) -> list[int]:
+        """How many passages hold each."""
 
     async def find(self, terms: Sequence[str], k: int, among: Sequence[int] | None) -> list[tuple[int, int]]:
         """Number and position of the `k` passages that hold the terms best (BM25, any of them), best first."""
@@ -49,7 +55,10 @@ class Words:
         """See `WordIndex.find`; of documents that are alive."""
         async with self._following:  # whoever comes meanwhile would read the same texts
             index = await self._followed()
-        found = await index.find(terms, k, among)
+        common = max(COMMON_LEAST, COMMON_SHARE * len(self._held.numbers))
+        counts = await index.count(terms)
+        rare = [term for term, count in zip(terms, counts, strict=True) if 0 < count <= common]
+        found = await index.find(rare or terms, k, among)
         dead = self._held.dead
         return [(number, at) for number, at in found if number not in dead and at < len(self._held.rows(number))]
 

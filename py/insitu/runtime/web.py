@@ -248,6 +248,10 @@ class WebWords:
     async def remove(self, numbers: Sequence[int]) -> None:
         self._js.remove(to_js(array("I", numbers)))
 
+    async def count(self, terms: Sequence[str]) -> list[int]:
+        counts: list[int] = self._js.count(" ".join(terms)).to_py().tolist()
+        return counts
+
     async def find(self, terms: Sequence[str], k: int, among: Sequence[int] | None) -> list[tuple[int, int]]:
         chosen = () if among is None else (to_js(array("I", among)),)
         found = [int(part) for part in self._js.find(" ".join(terms), k, *chosen).to_py()]

@@ -1,0 +1,152 @@
+"""What words cost a collection: `.venv/bin/python tests/bench/words.py [--count 10000] [--rounds 3]`.
+
+Documents of 60 words, drawn by Zipf's law from 50,000, with random vectors, are imported into a folder and into a
+browser with its profile on the disk. Then each is opened anew and asked: the first search by words (in the page this
+makes the index), later ones, and after one more document. Milliseconds and MB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import hashlib
+import json
+import random
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from bisect import bisect
+from itertools import accumulate
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/bench")]
+
+from collection import opened, timed, usage  # noqa: E402
+from conftest import CHROMIUM_ARGS  # noqa: E402
+from insitu.collection.collection import Collection  # noqa: E402
+from insitu.collection.folder import FolderStore, source_of  # noqa: E402
+from insitu.embedder import Embedder  # noqa: E402
+from insitu.model.cache import export_dir  # noqa: E402
+from insitu.model.exported import read_lock  # noqa: E402
+from insitu.runtime.native import NativeRuntime  # noqa: E402
+from page.folder import Served  # noqa: E402
+
+VOCABULARY, WORDS = 50_000, 60
+ASKED = {"rare words": "word500 word4000", "with frequent words": "word0 word1 word3 word30 word500 word4000"}
+
+
+def export(path: Path, count: int, space: str) -> None:
+    """An export of `count` documents of one passage of 60 words, with random codes."""
+    draw, codes = random.Random(1), np.random.default_rng(1)
+    edges = list(accumulate(1 / place for place in range(1, VOCABULARY + 1)))
+    header = {"space": space, "dim": 128, "full": 0, "fields": {}, "documents": count}
+    sha = hashlib.sha256()
+    with path.open("wb") as file:
+
+        def write(data: bytes) -> None:
+            sha.update(data)
+            file.write(data)
+
+        write(json.dumps({"format": "insitu-collection", "version": 1, **header}).encode() + b"\n")
+        for first in range(0, count, 4096):
+            rows = min(4096, count - first)
+            texts = [
+                " ".join(f"word{bisect(edges, draw.random() * edges[-1])}" for _ in range(WORDS)) for _ in range(rows)
+            ]
+            documents = [
+                {"id": f"note {first + i}", "title": "", "text": text, "cuts": [0, len(text)], "fields": {}, "rows": 1}
+                | {"hash": f"{first + i:032x}"}
+                for i, text in enumerate(texts)
+            ]
+            write(json.dumps({"documents": documents, "rows": rows}).encode() + b"\n")
+            write(codes.integers(-127, 128, (rows, 128), np.int8).tobytes())
+            write(np.full(rows, 1 / 127 / 8, np.float32).tobytes())
+        file.write(json.dumps({"end": True, "sha256": sha.hexdigest()}).encode() + b"\n")
+
+
+def show(place: str, what: str, *values: float, unit: str = "ms") -> None:
+    print(f"{place:8} {what:44} {'  '.join(f'{value:,.1f}' for value in sorted(values))} {unit}", flush=True)
+
+
+async def in_cpython(folder: Path, file: Path, model: Path, rounds: int) -> None:
+    runtime = NativeRuntime.open(model, threads=1)
+    embedder = Embedder(runtime, runtime.lock)
+
+    async def ask(notes: Collection, query: str, words: float) -> float:
+        start = time.perf_counter()
+        await notes.search(query, words=words)
+        return 1000 * (time.perf_counter() - start)
+
+    notes = await Collection.open(embedder, FolderStore(folder))
+    await notes.restore(*source_of(file))
+    size = (folder / "collection.sqlite").stat().st_size
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    show("CPython", "first search by words, index made", await ask(notes, "word500", 0.3))
+    show(
+        "CPython", "memory that it took", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3, unit="MB"
+    )
+    notes.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
+    show("CPython", "on the disk", ((folder / "collection.sqlite").stat().st_size - size) / 1e6, unit="MB")
+    notes.store.close()
+    notes = await Collection.open(embedder, FolderStore(folder))
+    show("CPython", "first search by words, opened again", await ask(notes, "word500", 0.3))
+    for name, query in ASKED.items():
+        for words in (0.0, 0.3):
+            show("CPython", f"{name}, words: {words:g}", *[await ask(notes, query, words) for _ in range(rounds)])
+    await notes.put([{"id": "one", "text": "one more"}])
+    show("CPython", "search after one more document", await ask(notes, "word500", 0.3))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=10_000, help="documents")
+    parser.add_argument("--rounds", type=int, default=5, help="searches of each kind")
+    arguments = parser.parse_args()
+    model = export_dir("minilm-l6", "int8")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copytree(ROOT / "web/dist", folder / "site")
+        shutil.copytree(model, folder / "site/model")
+        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name)
+        asyncio.run(in_cpython(folder / "folder", folder / "site/big.insitu", model, arguments.rounds))
+        path = (ROOT / ".build/chromium").read_text().strip()
+        with Served(folder / "site").running() as served, sync_playwright() as playwright:
+            context = playwright.chromium.launch_persistent_context(
+                folder / "profile", executable_path=path, args=CHROMIUM_ARGS
+            )
+            memory = "async () => (await performance.measureUserAgentSpecificMemory()).bytes / 1e6"
+
+            def ask(query: str, words: float) -> float:
+                return timed(page, f"big.search('{query}', {{words: {words}}})")
+
+            page = opened(context, served.address)
+            page.evaluate(
+                "async () => { window.big = await insitu.import('big', await (await fetch('/big.insitu')).blob()); }"
+            )
+            page.close()
+            for again in ("first search by words", "the same, opened again"):
+                page = opened(context, served.address)
+                page.evaluate("async () => { window.big = await insitu.collection('big'); await big.search('word'); }")
+                before, stored = page.evaluate(memory), usage(page)
+                show("page", again, ask("word500", 0.3))
+                page.wait_for_timeout(3000)
+                show("page", "memory that it took", page.evaluate(memory) - before, unit="MB")
+                show("page", "on the disk", (usage(page) - stored) / 1e6, unit="MB")
+                if again == "first search by words":
+                    page.close()
+            for name, query in ASKED.items():
+                for words in (0.0, 0.3):
+                    show("page", f"{name}, words: {words:g}", *[ask(query, words) for _ in range(arguments.rounds)])
+            page.evaluate("big.put([{id: 'one', text: 'one more'}])")
+            show("page", "search after one more document", ask("word500", 0.3))
+            context.close()
+
+
+if __name__ == "__main__":
+    main()
