@@ -177,6 +177,21 @@ def test_deleted_and_replaced_words_are_gone_here_and_in_another_opening(tmp_pat
     run(main())
 
 
+def test_words_are_found_after_the_vectors_were_made_anew(tmp_path: Path) -> None:
+    async def main() -> None:
+        notes, other = await of_notes(tmp_path), await opened(tmp_path)
+        for one in (notes, other):
+            assert ids(await one.search("hall", words=1)) == ["car"]
+        await notes.reembed(dim=4)
+        assert ids(await notes.search("hall", words=1)) == ["car"]
+        await notes.put(ODD)
+        assert ids(await notes.search("groupby", words=1)) == ["code"]
+        again = await opened(tmp_path, dim=4)
+        assert sorted(ids(await again.search("hall groupby", words=1))) == ["car", "code"]
+
+    run(main())
+
+
 def test_an_index_that_is_missing_or_of_another_release_is_made_anew(tmp_path: Path) -> None:
     async def main() -> None:
         notes = await of_notes(tmp_path)

@@ -117,3 +117,70 @@ def test_an_abort_ends_a_search_by_words(opened: Page) -> None:
     assert opened.evaluate(act) in ("aborted", "done")
     assert len(ids(opened, "clock", words=1, k=300)) == 260
     assert json.dumps(ids(opened, "259", words=1)) == '["259"]'
+
+
+KEPT = """async ([name, from, to]) => {
+    const db = await new Promise((done, failed) => {
+        const asked = indexedDB.open(`insitu collection ${name}`);
+        asked.onsuccess = () => done(asked.result);
+        asked.onerror = () => failed(asked.error);
+    });
+    const request = (asked) => new Promise((done, failed) => {
+        asked.onsuccess = () => done(asked.result);
+        asked.onerror = () => failed(asked.error);
+    });
+    const kept = await request(db.transaction('words').objectStore('words').get('index'));
+    if (kept && from) {
+        const through = (blob, stream) => new Response(blob.stream().pipeThrough(stream)).blob();
+        const json = await (await through(kept.data, new DecompressionStream('gzip'))).text();
+        const changed = new Blob([json.replaceAll(from, to)]);
+        kept.data = await through(changed, new CompressionStream('gzip'));
+        await request(db.transaction('words', 'readwrite').objectStore('words').put(kept, 'index'));
+    }
+    db.close();
+    return kept ? kept.documents.length : 0;
+}"""
+
+
+def test_a_large_index_is_kept_and_made_anew_where_it_cannot_be_read(
+    browser: Browser, serve_site: Serve, runtime: Any, tmp_path: Path
+) -> None:
+    from insitu.collection.collection import Collection
+    from insitu.collection.folder import FolderStore, write_export
+    from insitu.embedder import Embedder
+
+    async def export() -> None:
+        notes = await Collection.open(Embedder(runtime, runtime.lock), FolderStore(tmp_path / "folder"))
+        await notes.put([{"id": str(i), "text": f"note n{i}"} for i in range(1100)])
+        await write_export(notes.store, tmp_path / "file")
+
+    wait(export())
+    served = serve_site()
+    with watched(browser) as page:
+        opened_on(page, served)
+        page.evaluate("() => { window.put = new Promise((done) => { window.give = done; }); }")
+        with page.expect_file_chooser() as chooser:
+            page.evaluate("""() => {
+                const input = document.createElement('input');
+                input.type = 'file';
+                input.onchange = () => give(input.files[0]);
+                input.click();
+            }""")
+        chooser.value.set_files(tmp_path / "file")
+        page.evaluate("async () => { window.notes = await insitu.import('kept', await put); }")
+        assert ids(page, "n700", words=1) == ["700"]
+        for _ in range(100):
+            if page.evaluate(KEPT, ["kept", None, None]):
+                break
+            page.wait_for_timeout(200)
+        assert page.evaluate(KEPT, ["kept", '"n700"', '"changed"']) == 1100
+        page.evaluate("notes.delete(['5'])")
+        opened_on(page, served)
+        page.evaluate(MAKE, ["kept", {}, [{"id": "new", "text": "one more, n5"}]])
+        assert ids(page, "changed", words=1) == ["700"]  # so it was read
+        assert ids(page, "n700", words=1) == []
+        assert ids(page, "n5", words=1) == ["new"]  # and what came and went since is known
+        page.evaluate(KEPT, ["kept", "{", ""])
+        opened_on(page, served)
+        page.evaluate(MAKE, ["kept", {}, None])
+        assert ids(page, "n700", words=1) == ["700"]

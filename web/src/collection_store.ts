@@ -11,6 +11,7 @@ import type { Bytes } from "./download.ts";
 import { adopt } from "./staging.ts";
 import { join, nothing, rowsOf, take } from "./segments.ts";
 import { readTexts } from "./texts.ts";
+import type { Kept } from "./words.ts";
 
 const NAME = "insitu collection ";
 /** Milliseconds after which the record is looked at even if no other tab has said that it wrote: it may have died. */
@@ -245,6 +246,14 @@ export class CollectionStore {
     });
     ready.catch(() => undefined); // who gave up does not look
     return { ready, release: () => (release(), waiting.abort()) };
+  }
+
+  keptWords(): Promise<Kept | undefined> {
+    return this.#db.keptWords();
+  }
+
+  keepWords(kept: Kept): Promise<void> {
+    return this.#db.keepWords(kept);
   }
 
   async about(): Promise<string> {

@@ -3,6 +3,7 @@
 import { openDB, type DBSchema, type IDBPDatabase, type IDBPObjectStore, type IDBPTransaction } from "idb";
 import { InsituError } from "./errors.ts";
 import type { Segment } from "./segments.ts";
+import type { Kept } from "./words.ts";
 
 /** 2: entries and texts in blocks, and room for a content that is made while another one answers. */
 const VERSION = 2;
@@ -65,6 +66,8 @@ interface Schema extends DBSchema, Content {
   meta: { key: "meta"; value: Meta };
   /** What is made beside it. A store of its own, so that nobody who reads waits for who makes it. */
   next: { key: "meta"; value: Meta };
+  /** The word index, for the next opening. No commit knows of it. */
+  words: { key: "index"; value: Kept };
 }
 type Store = "meta" | "next" | Part;
 const STORES = ["meta", "next", ...PARTS, ...PARTS.map((part) => `${part} 2`)] as Store[];
@@ -97,7 +100,7 @@ export class Database {
     if (this.#db) return this.#db;
     this.#opening ??= openDB<Schema>(this.name, VERSION, {
       upgrade(db) {
-        for (const store of STORES) db.createObjectStore(store);
+        for (const store of [...STORES, "words" as const]) db.createObjectStore(store);
       },
       // A newer release in another tab wants to change the database: it must not wait for us. We open it again when we
       // need it, and are told then if we are too old.
@@ -122,6 +125,14 @@ export class Database {
   #forget(): void {
     this.close();
     this.onLost();
+  }
+
+  async keptWords(): Promise<Kept | undefined> {
+    return (await this.open()).get("words", "index");
+  }
+
+  async keepWords(kept: Kept): Promise<void> {
+    await (await this.open()).put("words", kept, "index");
   }
 
   /** `side`: where the content was last. `work` is told where it is now, in its record; it may have moved. */

@@ -107,17 +107,18 @@ export class Host {
   }
 
   /** The word index of a collection. Its library lies in a file of its own. Code: `fetch-failed`. */
-  async openWords(): Promise<WordIndex> {
+  async openWords(store: CollectionStore, version: number): Promise<WordIndex> {
     const url = this.place("words.js");
+    let words: typeof import("./words.ts");
     try {
-      const { WordIndex } = (await import(/* @vite-ignore */ url)) as typeof import("./words.ts");
-      return new WordIndex();
+      words = (await import(/* @vite-ignore */ url)) as typeof import("./words.ts");
     } catch (error) {
       throw new InsituError(
         "fetch-failed",
         `${url} cannot be loaded (${(error as Error).message}). Load the page again.`,
       );
     }
+    return words.WordIndex.open(store, version);
   }
 
   /** Cosines of row 0 of `query` at full size to the rows of a shard, as the kernel has them. A few rows: no kernel needed. */

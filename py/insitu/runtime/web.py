@@ -19,6 +19,7 @@ from insitu.collection.store import Change, Columns, Committed, Entry, Meta, New
 from insitu.errors import InsituError
 from insitu.model.lock import ModelLock
 from insitu.runtime import Block, Codes, FileRef, TokenIds
+from insitu.text.words import VERSION
 
 _BY_CODE: Mapping[str, type[InsituError]] = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, InsituError)
@@ -129,7 +130,7 @@ class WebStore:
 
     async def words(self) -> WebWords:
         with _named_errors():
-            return WebWords(await self._host.openWords())
+            return WebWords(await self._host.openWords(self._js, VERSION))
 
     async def meta(self) -> Meta | None:
         with _named_errors():
