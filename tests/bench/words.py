@@ -30,7 +30,8 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/bench")]
 from collection import opened, timed, usage  # noqa: E402
 from conftest import CHROMIUM_ARGS  # noqa: E402
 from insitu.collection.collection import Collection  # noqa: E402
-from insitu.collection.folder import FolderStore, source_of  # noqa: E402
+from insitu.collection.files import source_of  # noqa: E402
+from insitu.collection.folder import FolderStore  # noqa: E402
 from insitu.embedder import Embedder  # noqa: E402
 from insitu.model.cache import export_dir  # noqa: E402
 from insitu.model.exported import read_lock  # noqa: E402

