@@ -1,6 +1,6 @@
 // Steps that take rows of float32 one by one: each thread has a run of them.
 
-import { exp4, max4, round4, sum4 } from "./lanes";
+import { exp2, max4, round4, sum4 } from "./lanes";
 
 /** A row whose largest value is below this counts as one of zeros: as in the graph (py/insitu/model/linear.py). */
 const TINY: f32 = 1e-9;
@@ -170,10 +170,10 @@ export function softmax(x: usize, count: i32, scale: f32): f32 {
   let most = v128.load(x);
   for (let at = x; at < end; at += 32) most = f32x4.pmax(most, f32x4.pmax(v128.load(at), v128.load(at, 16)));
   const largest = f32x4.splat(max4(most));
-  const factor = f32x4.splat(scale);
+  const factor = f32x4.splat(scale * 1.44269504); // 1 / ln 2
   let total = f32x4.splat(0);
   for (let at = x; at < end; at += 16) {
-    const value = exp4(f32x4.mul(f32x4.sub(v128.load(at), largest), factor));
+    const value = exp2(f32x4.mul(f32x4.sub(v128.load(at), largest), factor));
     v128.store(at, value);
     total = f32x4.add(total, value);
   }
