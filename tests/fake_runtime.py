@@ -17,7 +17,7 @@ from zlib import crc32
 
 from insitu.errors import IndexCorrupt
 from insitu.model.lock import ModelLock, RowBlocks
-from insitu.runtime import Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
 
 _TOKEN = re.compile(r"\w{1,8}|[^\w\s]")
 VOCABULARY = 5000
@@ -94,6 +94,8 @@ class FakeCodes:
 
 class FakeRuntime:
     """`embedded` lists the token counts of all texts that ran through the model; `files` the files that were read."""
+
+    batching = Batching()
 
     def __init__(self, index_dir: Path | None = None, lock: ModelLock | None = None) -> None:
         self.lock = lock or fake_lock()

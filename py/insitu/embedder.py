@@ -10,14 +10,8 @@ from itertools import cycle
 
 from insitu.errors import InvalidArgument
 from insitu.model.lock import ModelLock
-from insitu.runtime import Block, Runtime, TokenIds
+from insitu.runtime import Batching, Block, Runtime, TokenIds
 from insitu.text.clean import well_formed
-
-# Batches hold texts of like length, so that little is padding, up to this many tokens. See DESIGN.md, "Batches".
-BATCH_TOKENS = 512
-# A text joins a batch while padding it costs at most this many tokens. In the page a token costs about 0.8 ms and a
-# run of its own 2 ms (the weights are laid out again): more padding than that is dearer than a batch less.
-PADDING = 2
 
 Progress = Callable[[int, int], None]
 """Called with (texts done, texts in all) after each batch."""
@@ -76,7 +70,7 @@ class Embedder:
             return Embeddings(block, (), ())
         framed, truncated = await self._ids(texts, prompts)
         done = 0
-        for batch in plan_batches([len(ids) for ids in framed]):
+        for batch in plan_batches([len(ids) for ids in framed], self.runtime.batching):
             await self.runtime.forward(_join([framed[i] for i in batch]), block, batch)
             done += len(batch)
             if on_progress is not None:
@@ -103,22 +97,28 @@ class Embedder:
         return [prefix + ids[:room] + suffix for ids in parts], tuple(len(ids) > room for ids in parts)
 
 
-def plan_batches(lengths: Sequence[int]) -> list[list[int]]:
-    """Positions grouped by like length, longest first.
+def plan_batches(lengths: Sequence[int], batching: Batching) -> list[list[int]]:
+    """Positions grouped by like length, longest first: little is padding, and threads that share a batch get like texts.
 
-    Each position occurs once. A batch holds at most `BATCH_TOKENS` tokens, padding counted (a single longer text has
-    a batch of its own), and no text in it is padded by more than `PADDING` tokens.
+    Each position occurs once. A batch keeps to `batching` (a single longer text has a batch of its own). See DESIGN.md,
+    "Batches".
     """
     batches: list[list[int]] = []
-    longest = 0
+    longest = total = 0
     for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         length = lengths[position]
-        fits = batches and (len(batches[-1]) + 1) * longest <= BATCH_TOKENS and longest - length <= PADDING
+        total += length
+        if not batches:
+            fits = False
+        elif batching.padding is None:
+            fits = total <= batching.tokens
+        else:
+            fits = longest - length <= batching.padding and (len(batches[-1]) + 1) * longest <= batching.tokens
         if fits:
             batches[-1].append(position)
         else:
             batches.append([position])
-            longest = length
+            longest = total = length
     return batches
 
 

@@ -28,6 +28,14 @@ ARGUMENTS = (
 )
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
 BLANK = b"<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>bench</title>"
+# A page as a site has it: its script is in its HTML, and names the module that it needs. What to open is in its address.
+VISIT = b"""<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>visit</title>
+<link rel=modulepreload href=/insitu/insitu.js>
+<script type=module>
+import "/bench/ours.js";
+const [options, question] = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+globalThis.result = bench.first(options, question);
+</script>"""
 PAGE_TIMEOUT_MS = 600_000
 
 
@@ -74,6 +82,8 @@ class Site:
         part, which one it is (Content-Range). None if there is none."""
         if path.endswith("/blank.html"):
             return BLANK, "text/html", ""
+        if path.endswith("/visit.html"):
+            return VISIT, "text/html", ""
         prefix, _, rest = path.lstrip("/").partition("/")
         folder = self.folders.get(prefix)
         file = folder / rest if folder and ".." not in rest else None

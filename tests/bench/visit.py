@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from playwright.sync_api import Playwright
 
@@ -53,10 +54,9 @@ def visit(playwright: Playwright, profile: Path, site: Site, options: dict[str, 
         page = context.pages[0] if context.pages else context.new_page()
         page.set_default_timeout(PAGE_TIMEOUT_MS)
         site.served.clear()
-        page.goto(f"{site.base}/blank.html")
-        page.add_script_tag(url="/bench/ours.js", type="module")
-        page.wait_for_function("globalThis.bench !== undefined")
-        result = page.evaluate("([options, question]) => bench.first(options, question)", [options, QUESTION])
+        page.goto(f"{site.base}/visit.html#{quote(json.dumps([options, QUESTION]))}")
+        page.wait_for_function("globalThis.result !== undefined")
+        result = page.evaluate("result")
         if result["hits"] < 1:
             raise RuntimeError("The first question had no answer.")
         # A visitor stays for a moment. What the next visit starts from is stored then, by the page and, some seconds

@@ -108,7 +108,7 @@ def test_without_its_helpers_it_runs_on_one_thread(faulty: Page, serve_site: Ser
 
 def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_site: Serve, web_dist: Path) -> None:
     kernel = (web_dist / "encoder.wasm").read_bytes()
-    right, wrong = (struct.pack("<f", value) for value in (-1.5957691216, 15.957691216))
+    right, wrong = (struct.pack("<f", value) for value in (-2.3022082, 23.022082))
     assert right in kernel  # of GELU
     served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
     device = opened_with(page, served)
@@ -119,7 +119,7 @@ def test_with_rows_on_demand_golden_texts_are_asked_when_the_page_is_idle(
     page: Page, serve_site: Serve, web_dist: Path
 ) -> None:
     kernel = (web_dist / "encoder.wasm").read_bytes()
-    right, wrong = (struct.pack("<f", value) for value in (-1.5957691216, 15.957691216))
+    right, wrong = (struct.pack("<f", value) for value in (-2.3022082, 23.022082))
     served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
     assert opened_with(page, served, rows="stream")["engine"] == "insitu"
     page.evaluate(

@@ -2,13 +2,13 @@
 //
 // What a transformer is, the tape knows (web/src/encoder/bert.ts, gemma.ts); here are the steps. A tape is a list of steps
 // of `STEP_BYTES`, each a number (`Op`) and its arguments as int32: addresses, counts, float32 bit by bit. Every thread runs every
-// step on its share, and none begins a step before all have ended the one before.
+// step on its share, and none begins a step before all have ended the one before; but for `each`, where a thread has a tape of its own.
 
 import { Op, STEP_BYTES } from "./ops";
 import { attend, spread } from "./encoder/attention";
 import { barrier, nextJob } from "./encoder/barrier";
 import { finish, pool, project } from "./encoder/head";
-import { product, productBlocks } from "./encoder/product";
+import { be, product, productBlocks } from "./encoder/product";
 import { embed, norm, quantise, turn } from "./encoder/rows";
 
 export { packBlocks, packColumns } from "./encoder/pack";
@@ -32,6 +32,11 @@ function float(step: usize, i: i32): f32 {
 
 /** Run a tape as thread `thread` of `threads`; `state` is 16 bytes for `barrier`. False if another thread is dead. */
 export function run(tape: usize, state: usize, thread: i32, threads: i32): bool {
+  be(thread);
+  return play(tape, state, thread, threads);
+}
+
+function play(tape: usize, state: usize, thread: i32, threads: i32): bool {
   for (let s = tape; load<i32>(s) != Op.end; s += STEP_BYTES) {
     switch (load<i32>(s)) {
       case Op.embed:
@@ -83,6 +88,11 @@ export function run(tape: usize, state: usize, thread: i32, threads: i32): bool 
           finish(arg(s, 1), arg(s, 2), arg(s, 3), arg(s, 4), arg(s, 5), arg(s, 6), arg(s, 7), arg(s, 8), arg(s, 9));
         }
         break;
+      case Op.each: {
+        const mine = arg(s, 1 + thread);
+        if (mine) play(mine, state, 0, 1);
+        break;
+      }
       default:
         unreachable();
     }

@@ -13,6 +13,8 @@ export const enum Op {
   pool,
   project,
   finish,
+  /** Its arguments are tapes: each thread runs one of them alone. */
+  each,
 }
 
 /** What a product does with its sums before it stores them. */

@@ -43,6 +43,12 @@ export class Host {
     return { ids: Int32Array.from(ids), lengths: Int32Array.from(lengths) };
   }
 
+  /** Threads of the page's encoder; 0 where another engine runs the model. */
+  get threads(): number {
+    const { engine, threads } = this.engine.device;
+    return engine === "insitu" ? threads : 0;
+  }
+
   newBlock(count: number, dim: number): Block {
     return new Block(count, dim, this.fullDim);
   }

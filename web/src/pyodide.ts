@@ -66,9 +66,11 @@ export async function startPython(
   try {
     const scripts = Promise.all([import(place("pyodide/pyodide.mjs")), import(place("pyodide/pyodide.asm.mjs"))]);
     scripts.catch(() => undefined); // it is awaited below
+    const snapshots = await store;
+    const stored = snapshots.only(); // read while the name of the interpreter is on its way
     const { python, lock } = await assets;
-    const snapshot = new Snapshot(await store, python);
-    const memory = await snapshot.take();
+    const snapshot = new Snapshot(snapshots, python);
+    const memory = await snapshot.take(await stored);
     if (!memory) await begun;
     onStep("snapshot");
     const [{ loadPyodide }, { default: createPyodideModule }] = (await scripts) as [Scripts, { default: unknown }];

@@ -25,9 +25,9 @@ export class Snapshot {
     return `${this.interpreter}/${encodeURIComponent(navigator.userAgent)}`;
   }
 
-  /** The stored snapshot, if there is one and it is whole. */
-  async take(): Promise<Bytes | undefined> {
-    const found = await this.store.get(this.#key);
+  /** The stored snapshot, if there is one and it is whole. `stored`: what was read while its name was not known yet. */
+  async take(stored: Awaited<ReturnType<Store["only"]>>): Promise<Bytes | undefined> {
+    const found = stored?.key === this.#key ? stored.piece : await this.store.get(this.#key);
     if (!found) return undefined;
     try {
       return unpack(found.bytes);

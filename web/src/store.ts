@@ -55,6 +55,19 @@ export class Store {
     }
   }
 
+  /** What is stored, with its key, if it is one thing: for a store whose key is not known yet. */
+  async only(): Promise<{ key: string; piece: Piece } | undefined> {
+    try {
+      const [request, second] = (await this.#cache?.keys()) ?? [];
+      if (!request || second) return undefined;
+      const key = new URL(request.url).pathname.slice(ROOT.length);
+      const piece = await this.get(key);
+      return piece && { key, piece };
+    } catch (error) {
+      return this.#fail(error);
+    }
+  }
+
   async has(key: string): Promise<boolean> {
     try {
       return (await this.#cache?.match(address(key))) !== undefined;

@@ -42,6 +42,15 @@ class FileRef:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Batching:
+    """What batches suit a model where it runs. `tokens`: of a batch, padding counted. `padding`: a text joins a batch while
+    padding it costs at most this many tokens; None where texts are not padded at all."""
+
+    tokens: int = 512
+    padding: int | None = 2
+
+
 class Block(Protocol):
     """Vectors of `count` texts, filled by `Runtime.forward`, owned by the runtime.
 
@@ -77,6 +86,9 @@ class Codes(Protocol):
 
 class Runtime(Protocol):
     """What the core needs of the place where it runs, for one opened model. See `native` and `web`."""
+
+    @property
+    def batching(self) -> Batching: ...
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         """Ids of each text without special tokens. Texts are well-formed Unicode.

@@ -16,7 +16,7 @@ from insitu.errors import IndexCorrupt, ModelCorrupt, NotANumber, RuntimeUnavail
 from insitu.model.exported import check_export, read_lock
 from insitu.model.lock import ModelLock
 from insitu.model.rows import read_rows
-from insitu.runtime import Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -87,6 +87,8 @@ class NativeCodes:
 
 class NativeRuntime:
     """One exported model, opened with onnxruntime on the CPU. See `insitu.runtime.Runtime`."""
+
+    batching = Batching()
 
     def __init__(
         self,

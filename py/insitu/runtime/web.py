@@ -18,7 +18,7 @@ from insitu import errors
 from insitu.collection.store import Change, Columns, Committed, Entry, Meta, News, Stored
 from insitu.errors import InsituError
 from insitu.model.lock import ModelLock
-from insitu.runtime import Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
 from insitu.text.words import VERSION
 
 _BY_CODE: Mapping[str, type[InsituError]] = {
@@ -62,6 +62,12 @@ class WebRuntime:
     def __init__(self, host: Any, lock: ModelLock) -> None:
         self.lock = lock
         self._host = host
+
+    @property
+    def batching(self) -> Batching:
+        # The encoder of the page pads nothing, and each of its threads embeds texts of its own: see DESIGN.md, "Batches".
+        threads = min(self._host.threads, 4)
+        return Batching(512 * threads, None) if threads else Batching()
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         with _named_errors():

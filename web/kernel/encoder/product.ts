@@ -17,6 +17,13 @@ function add(sum: v128, a: v128, b: v128): v128 {
   return i32x4.add(sum, i32x4.dot_i16x8_s(a, b));
 }
 
+/** Which thread this instance of the kernel is: whatever it shares a step with, it has a panel of its own in `room`. */
+let self: i32 = 0;
+
+export function be(thread: i32): void {
+  self = thread;
+}
+
 // What the sums of a tile become, set by `product` for `put`.
 let then: i32 = 0;
 let out: usize = 0;
@@ -188,7 +195,7 @@ export function productBlocks(
   const first = (panels * thread) / threads;
   const last = (panels * (thread + 1)) / threads;
   const count = <usize>(K / BLOCK);
-  const unpacked = room + <usize>thread * count * WIDE;
+  const unpacked = room + <usize>self * count * WIDE;
   for (let run = 0; run < rows; run += RUN) {
     const stop = min(rows, run + RUN);
     for (let panel = first; panel < last; panel++) {

@@ -5,6 +5,9 @@ import { Op, STEP_BYTES, type Then } from "../../kernel/ops.ts";
 import type { Heap } from "./heap.ts";
 import type { Matrix } from "./weights.ts";
 
+/** Threads that may have a tape of their own: arguments of a step. */
+export const MOST_PARTS = STEP_BYTES / 4 - 1;
+
 export class Tape {
   #bytes = new ArrayBuffer(64 * STEP_BYTES);
   #length = 0;
@@ -105,6 +108,11 @@ export class Tape {
     const sees = [float(scale), reach];
     const to = [out, outStride, scratch, scratchBytes];
     this.#step(Op.attend, q, qStride, keys, values, bounds, texts, heads, kvHeads, size, ...sees, ...to);
+  }
+
+  /** `tapes`: addresses, one for each thread (not more than there are arguments); 0 where a thread has nothing to do. */
+  each(tapes: number[]): void {
+    this.#step(Op.each, ...tapes, ...new Array<number>(MOST_PARTS - tapes.length).fill(0));
   }
 
   pool(x: number, starts: number, texts: number, size: number, mean: boolean, out: number): void {
