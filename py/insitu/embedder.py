@@ -98,10 +98,10 @@ class Embedder:
 
 
 def plan_batches(lengths: Sequence[int], batching: Batching) -> list[list[int]]:
-    """Positions grouped by like length, longest first: little is padding, and threads that share a batch get like texts.
+    """Positions grouped by like length, longest first: little is padding, and threads get like texts.
 
-    Each position occurs once. A batch keeps to `batching` (a single longer text has a batch of its own). See DESIGN.md,
-    "Batches".
+    Each position occurs once. A batch keeps to `batching` (a single longer text has a batch of its own).
+    See DESIGN.md, "Batches".
     """
     batches: list[list[int]] = []
     longest = total = 0

@@ -28,7 +28,7 @@ ARGUMENTS = (
 )
 TYPES = {".mjs": "text/javascript", ".js": "text/javascript", ".wasm": "application/wasm", ".json": "application/json"}
 BLANK = b"<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>bench</title>"
-# A page as a site has it: its script is in its HTML, and names the module that it needs. What to open is in its address.
+# A page as a site has it: its HTML names its script and the module behind it. What to open is in its address.
 VISIT = b"""<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title>visit</title>
 <link rel=modulepreload href=/insitu/insitu.js>
 <script type=module>

@@ -44,8 +44,11 @@ class FileRef:
 
 @dataclass(frozen=True)
 class Batching:
-    """What batches suit a model where it runs. `tokens`: of a batch, padding counted. `padding`: a text joins a batch while
-    padding it costs at most this many tokens; None where texts are not padded at all."""
+    """What batches suit a model where it runs.
+
+    `tokens`: of a batch, padding counted. `padding`: a text joins a batch while padding it costs at most this many
+    tokens; None where texts are not padded at all.
+    """
 
     tokens: int = 512
     padding: int | None = 2

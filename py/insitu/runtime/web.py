@@ -65,7 +65,7 @@ class WebRuntime:
 
     @property
     def batching(self) -> Batching:
-        # The encoder of the page pads nothing, and each of its threads embeds texts of its own: see DESIGN.md, "Batches".
+        # The encoder of the page pads nothing, and each of its threads embeds texts of its own.
         threads = min(self._host.threads, 4)
         return Batching(512 * threads, None) if threads else Batching()
 
