@@ -76,7 +76,7 @@ def test_the_tarball_carries_module_types_licences_and_all_that_the_page_loads(t
     assert {"index.js", "vite.js", "files/insitu.d.ts", "files/types/index.d.ts", "LICENSE", "NOTICE"} <= set(files)
     assert {"files/licences/MPL-2.0.txt", "files/licences/onnxruntime-MIT.txt"} <= set(files)
     assert all(f"files/{name}" in files for name in named)
-    assert {"worker.js", "pyodide/python.zip", "ort/ort-wasm-simd-threaded.wasm", "encoder.wasm"} <= set(named)
+    assert {"worker.js", "pyodide/python.zip", "ort/ort-wasm-simd-threaded.wasm", "encoder.plain.wasm"} <= set(named)
     assert [name for name in files if "search." in name or "node_modules" in name] == []
     assert tarball.stat().st_size < 16e6
 

@@ -58,7 +58,9 @@ await build({
 compileKernel("scan", "scan.plain");
 compileKernel("scan", "scan.relaxed", "--enable", "relaxed-simd");
 // The most that the memory may be is told when it is made (src/encoder/heap.ts).
-compileKernel("encoder", "encoder", "--enable", "threads", "--sharedMemory", "--maximumMemory", "65536");
+const shared = ["--enable", "threads", "--sharedMemory", "--maximumMemory", "65536"];
+compileKernel("encoder", "encoder.plain", ...shared);
+compileKernel("encoder", "encoder.relaxed", ...shared, "--enable", "relaxed-simd");
 
 copy(join(modules, "pyodide"), "pyodide", ["pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm"]);
 const pythonZip = join(dist, "pyodide/python.zip");
@@ -88,10 +90,11 @@ const assets = {
   python: interpreter.digest("hex"),
   lock: lock.info,
   encoder: createHash("sha256")
-    .update(readFileSync(join(dist, "encoder.wasm")))
+    .update(readFileSync(join(dist, "encoder.plain.wasm")))
+    .update(readFileSync(join(dist, "encoder.relaxed.wasm")))
     .digest("hex")
     .slice(0, 16),
-  bytes: { python: size("pyodide"), engine: size("ort"), encoder: statSync(join(dist, "encoder.wasm")).size },
+  bytes: { python: size("pyodide"), engine: size("ort"), encoder: statSync(join(dist, "encoder.plain.wasm")).size },
 };
 writeFileSync(join(dist, "assets.json"), JSON.stringify(assets, null, 1) + "\n");
 console.log(`web/dist: ${(size(".") / 1e6).toFixed(1)} MB`);

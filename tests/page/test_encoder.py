@@ -83,11 +83,21 @@ def serve_gemma(serve_site: Serve, site: Path, gemmas: dict[str, Path]) -> Itera
 
 # Activations of q8 and q4 have 16 bits here, nothing at all is rounded natively. int8 rounds both to 8 bits, and not always alike.
 @pytest.mark.parametrize(("variant", "least"), [("int8", 0.999), ("q8", 0.999999), ("q4", 0.999999)])
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize(("threads", "build"), [(1, "plain"), (2, "relaxed")])
 def test_gemma_gives_the_vectors_of_native_onnxruntime(
-    page: Page, serve_gemma: Any, gemmas: dict[str, Path], variant: str, least: float, threads: int
+    page: Page,
+    serve_gemma: Any,
+    gemmas: dict[str, Path],
+    web_dist: Path,
+    variant: str,
+    least: float,
+    threads: int,
+    build: str,
 ) -> None:
-    device = opened_with(page, serve_gemma(variant), model="/gemma/model.lock.json", threads=threads)
+    served = serve_gemma(variant)
+    if build == "plain":
+        served.instead["/insitu/encoder.relaxed.wasm"] = (web_dist / "encoder.plain.wasm").read_bytes()
+    device = opened_with(page, served, model="/gemma/model.lock.json", threads=threads)
     assert device == {"used": "wasm", "engine": "insitu", "threads": threads, "reason": ""}
     runtime = NativeRuntime.open(gemmas[variant], threads=1)
     found = cosines(page.evaluate(EMBED, TEXTS), native(runtime, TEXTS))
@@ -95,7 +105,7 @@ def test_gemma_gives_the_vectors_of_native_onnxruntime(
 
 
 def test_without_its_kernel_onnxruntime_runs_the_model(faulty: Page, serve_site: Serve) -> None:
-    device = opened_with(faulty, serve_site(missing={"/insitu/encoder.wasm"}))
+    device = opened_with(faulty, serve_site(missing={"/insitu/encoder.plain.wasm", "/insitu/encoder.relaxed.wasm"}))
     assert device["engine"] == "onnxruntime" and device["reason"]
     assert faulty.evaluate(EMBED, ["cats"])
 
@@ -106,11 +116,16 @@ def test_without_its_helpers_it_runs_on_one_thread(faulty: Page, serve_site: Ser
     assert faulty.evaluate(EMBED, ["cats"])
 
 
-def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_site: Serve, web_dist: Path) -> None:
-    kernel = (web_dist / "encoder.wasm").read_bytes()
+def wrong_kernels(web_dist: Path) -> dict[str, bytes]:
+    """Both builds with a wrong constant in GELU."""
     right, wrong = (struct.pack("<f", value) for value in (-2.3022082, 23.022082))
-    assert right in kernel  # of GELU
-    served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
+    kernels = {f"/insitu/{path.name}": path.read_bytes() for path in web_dist.glob("encoder.*.wasm")}
+    assert len(kernels) == 2 and all(right in kernel for kernel in kernels.values())
+    return {name: kernel.replace(right, wrong) for name, kernel in kernels.items()}
+
+
+def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_site: Serve, web_dist: Path) -> None:
+    served = serve_site(instead=wrong_kernels(web_dist))
     device = opened_with(page, served)
     assert device["engine"] == "onnxruntime" and "golden" in device["reason"]
 
@@ -118,9 +133,7 @@ def test_a_kernel_that_computes_something_else_is_not_used(page: Page, serve_sit
 def test_with_rows_on_demand_golden_texts_are_asked_when_the_page_is_idle(
     page: Page, serve_site: Serve, web_dist: Path
 ) -> None:
-    kernel = (web_dist / "encoder.wasm").read_bytes()
-    right, wrong = (struct.pack("<f", value) for value in (-2.3022082, 23.022082))
-    served = serve_site(instead={"/insitu/encoder.wasm": kernel.replace(right, wrong)})
+    served = serve_site(instead=wrong_kernels(web_dist))
     assert opened_with(page, served, rows="stream")["engine"] == "insitu"
     page.evaluate(
         "async () => { while ((await insitu.stats()).device.engine === 'insitu') await new Promise((r) => setTimeout(r, 50)); }"

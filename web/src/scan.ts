@@ -3,6 +3,7 @@
 import { InsituError } from "./errors.ts";
 import { fetchBytes, type Bytes } from "./files.ts";
 import type { Place } from "./place.ts";
+import { SIMD } from "./simd.ts";
 
 interface Kernel {
   heapBase(): number;
@@ -48,12 +49,6 @@ const MOST = 16256;
 /** Above that a product may leave 32 bits. */
 const LARGEST_DIM = 1024;
 
-// The smallest module with a relaxed instruction (i32x4.relaxed_dot_i8x16_i7x16_add_s of three zeros): is it there?
-const RELAXED = new Uint8Array([
-  0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 10, 20, 1, 18, 0, 65, 0, 253, 15, 65, 0, 253, 15, 65, 0,
-  253, 15, 253, 147, 2, 26, 11,
-]);
-
 export class Scanner {
   #memory: WebAssembly.Memory;
   #kernel: Kernel;
@@ -61,7 +56,7 @@ export class Scanner {
 
   constructor(
     private readonly module: WebAssembly.Module,
-    readonly name: "relaxed" | "plain",
+    readonly name: typeof SIMD,
   ) {
     this.#memory = new WebAssembly.Memory({ initial: 1 });
     const { exports } = new WebAssembly.Instance(module, { env: { memory: this.#memory } });
@@ -71,9 +66,8 @@ export class Scanner {
 
   /** Fetch the kernel for this browser. */
   static async open(place: Place): Promise<Scanner> {
-    const name = WebAssembly.validate(RELAXED) ? "relaxed" : "plain";
-    const bytes = await fetchBytes(place(`scan.${name}.wasm`));
-    return new Scanner(await WebAssembly.compile(bytes), name);
+    const bytes = await fetchBytes(place(`scan.${SIMD}.wasm`));
+    return new Scanner(await WebAssembly.compile(bytes), SIMD);
   }
 
   /** The same kernel with a memory of its own. */

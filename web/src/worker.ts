@@ -13,6 +13,7 @@ import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats }
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
 import { openRows, type Rows, type Table } from "./rows.ts";
 import { Scanner } from "./scan.ts";
+import { SIMD } from "./simd.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
 import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
@@ -86,7 +87,7 @@ async function open(args: OpenArgs): Promise<void> {
   const startOrt = (): Promise<void> => (ort ??= loadEngine("engine", startEngine(place, threads)));
   const gpu = args.device === "webgpu";
   const own = !gpu && args.engine !== "onnxruntime";
-  const kernel = own ? loadEngine("encoder", compile(place("encoder.wasm"))) : undefined;
+  const kernel = own ? loadEngine("encoder", compile(place(`encoder.${SIMD}.wasm`))) : undefined;
   kernel?.catch(() => undefined); // whoever opens the encoder is told
   const scanner = Scanner.open(place);
   const opening = Store.open("insitu-files");

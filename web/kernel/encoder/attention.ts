@@ -1,6 +1,7 @@
 // Attention of ragged texts: rows of several texts lie one after another, each sees its own text (or a window of it).
 
 import { PANEL } from "../ops";
+import { madd4 } from "./lanes";
 import { softmax } from "./rows";
 
 /** Far below any score: what a token does not see. */
@@ -79,17 +80,17 @@ export function tile(
     const low = v128.load(panel);
     const high = v128.load(panel, 16);
     let x = v128.load_splat<f32>(a);
-    s00 = f32x4.add(s00, f32x4.mul(x, low));
-    s01 = f32x4.add(s01, f32x4.mul(x, high));
+    s00 = madd4(x, low, s00);
+    s01 = madd4(x, high, s01);
     x = v128.load_splat<f32>(a1);
-    s10 = f32x4.add(s10, f32x4.mul(x, low));
-    s11 = f32x4.add(s11, f32x4.mul(x, high));
+    s10 = madd4(x, low, s10);
+    s11 = madd4(x, high, s11);
     x = v128.load_splat<f32>(a2);
-    s20 = f32x4.add(s20, f32x4.mul(x, low));
-    s21 = f32x4.add(s21, f32x4.mul(x, high));
+    s20 = madd4(x, low, s20);
+    s21 = madd4(x, high, s21);
     x = v128.load_splat<f32>(a3);
-    s30 = f32x4.add(s30, f32x4.mul(x, low));
-    s31 = f32x4.add(s31, f32x4.mul(x, high));
+    s30 = madd4(x, low, s30);
+    s31 = madd4(x, high, s31);
     panel += 32;
     a += 4;
     a1 += 4;

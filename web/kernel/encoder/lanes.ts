@@ -3,6 +3,13 @@
 /** 1.5 * 2^23: added to a float32 below 2^22 it leaves the nearest integer (halves to even) in the lowest bits of the sum. */
 const MAGIC: f32 = 12582912;
 
+/** a * b + c: in one instruction, rounded once, where SIMD is relaxed and the processor can. */
+// @ts-ignore: decorator
+@inline
+export function madd4(a: v128, b: v128, c: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(f32x4.mul(a, b), c);
+}
+
 /**
  * The nearest integers as int32, for numbers of less than 2^22. Two instructions, where `nearest` and a truncation that must
  * saturate are ten.
@@ -33,11 +40,11 @@ export function exp2(x: v128): v128 {
   x = f32x4.pmax(x, v128.load(CONSTANTS));
   const shifted = f32x4.add(x, v128.load(CONSTANTS, 16));
   x = f32x4.sub(x, f32x4.sub(shifted, v128.load(CONSTANTS, 16)));
-  let p = f32x4.add(f32x4.mul(x, v128.load(CONSTANTS, 32)), v128.load(CONSTANTS, 48));
-  p = f32x4.add(f32x4.mul(p, x), v128.load(CONSTANTS, 64));
-  p = f32x4.add(f32x4.mul(p, x), v128.load(CONSTANTS, 80));
-  p = f32x4.add(f32x4.mul(p, x), v128.load(CONSTANTS, 96));
-  p = f32x4.add(f32x4.mul(p, x), v128.load(CONSTANTS, 112));
+  let p = madd4(x, v128.load(CONSTANTS, 32), v128.load(CONSTANTS, 48));
+  p = madd4(p, x, v128.load(CONSTANTS, 64));
+  p = madd4(p, x, v128.load(CONSTANTS, 80));
+  p = madd4(p, x, v128.load(CONSTANTS, 96));
+  p = madd4(p, x, v128.load(CONSTANTS, 112));
   // The whole part, in the lowest bits of `shifted`, is added to the exponent.
   return i32x4.add(p, i32x4.shl(shifted, 23));
 }
@@ -46,7 +53,7 @@ export function exp2(x: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function gelu4(x: v128): v128 {
-  const factor = f32x4.add(f32x4.mul(f32x4.mul(x, x), v128.load(CONSTANTS, 144)), v128.load(CONSTANTS, 128));
+  const factor = madd4(f32x4.mul(x, x), v128.load(CONSTANTS, 144), v128.load(CONSTANTS, 128));
   const power = f32x4.pmin(f32x4.mul(x, factor), v128.load(CONSTANTS, 160));
   return f32x4.div(x, f32x4.add(v128.load(CONSTANTS, 176), exp2(power)));
 }

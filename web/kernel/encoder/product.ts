@@ -6,7 +6,7 @@
 // Each thread has its own panels. Rows are taken in runs that stay in the cache while panels pass by.
 
 import { BLOCK, PANEL, Then } from "../ops";
-import { gelu4, half4 } from "./lanes";
+import { gelu4, half4, madd4 } from "./lanes";
 
 /** Rows of a run: 64 rows of 3,072 channels are 0.4 MB. */
 const RUN = 64;
@@ -53,7 +53,7 @@ function put(row: i32, n: i32, low: v128, high: v128): void {
 // @ts-ignore: decorator
 @inline
 function scaled(sum: v128, scale: v128, weights: v128, bias: v128): v128 {
-  return f32x4.add(f32x4.mul(f32x4.convert_i32x4_s(sum), f32x4.mul(scale, weights)), bias);
+  return madd4(f32x4.convert_i32x4_s(sum), f32x4.mul(scale, weights), bias);
 }
 
 /**
@@ -295,14 +295,14 @@ function blocks(a: usize, aScales: usize, w: usize, row: i32, stop: i32, n: i32,
     const low = half4(w);
     const high = half4(w + 8);
     w += 16;
-    f00 = f32x4.add(f00, f32x4.mul(f32x4.convert_i32x4_s(s00), low));
-    f01 = f32x4.add(f01, f32x4.mul(f32x4.convert_i32x4_s(s01), high));
-    f10 = f32x4.add(f10, f32x4.mul(f32x4.convert_i32x4_s(s10), low));
-    f11 = f32x4.add(f11, f32x4.mul(f32x4.convert_i32x4_s(s11), high));
-    f20 = f32x4.add(f20, f32x4.mul(f32x4.convert_i32x4_s(s20), low));
-    f21 = f32x4.add(f21, f32x4.mul(f32x4.convert_i32x4_s(s21), high));
-    f30 = f32x4.add(f30, f32x4.mul(f32x4.convert_i32x4_s(s30), low));
-    f31 = f32x4.add(f31, f32x4.mul(f32x4.convert_i32x4_s(s31), high));
+    f00 = madd4(f32x4.convert_i32x4_s(s00), low, f00);
+    f01 = madd4(f32x4.convert_i32x4_s(s01), high, f01);
+    f10 = madd4(f32x4.convert_i32x4_s(s10), low, f10);
+    f11 = madd4(f32x4.convert_i32x4_s(s11), high, f11);
+    f20 = madd4(f32x4.convert_i32x4_s(s20), low, f20);
+    f21 = madd4(f32x4.convert_i32x4_s(s21), high, f21);
+    f30 = madd4(f32x4.convert_i32x4_s(s30), low, f30);
+    f31 = madd4(f32x4.convert_i32x4_s(s31), high, f31);
   }
   const scales = aScales + (<usize>row << 2);
   let scale = v128.load_splat<f32>(scales);
