@@ -11,8 +11,8 @@ export interface Dealt {
 }
 
 /**
- * Threads that share every step wait for each other after each: of MiniLM's 80 steps on a text of 145 tokens some take 50 microseconds. Where
- * there is a text or more for each thread, each embeds its own, and they meet once. What does not come out even is shared: the longest texts.
+ * Threads that share every step wait for each other after each, and many steps take microseconds. Where there is a text or more for
+ * each thread, each embeds its own, and they meet once. What does not come out even is shared: the longest texts.
  */
 export function deal(lengths: Int32Array, threads: number): Dealt {
   const order = Array.from(lengths.keys()).sort((a, b) => lengths[b]! - lengths[a]!);
