@@ -74,8 +74,8 @@ rankings = st.lists(st.integers(0, 12), unique=True, max_size=10)
 @given(rankings, rankings, st.floats(0, 1))
 def test_fusion_is_the_formula(meaning: list[int], words: list[int], weight: float) -> None:
     def worth(key: int) -> float:
-        by_meaning = (1 - weight) / (60 + meaning.index(key) + 1) if key in meaning else 0.0
-        return by_meaning + (weight / (60 + words.index(key) + 1) if key in words else 0.0)
+        by_meaning = (1 - weight) / (5 + meaning.index(key) + 1) if key in meaning else 0.0
+        return by_meaning + (weight / (5 + words.index(key) + 1) if key in words else 0.0)
 
     keys = [*meaning, *(key for key in words if key not in meaning)]
     wanted = sorted((key for key in keys if worth(key) > 0), key=lambda key: -worth(key))

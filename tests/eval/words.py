@@ -41,7 +41,7 @@ from insitu.text.words import query_terms, terms
 
 REACH = 50  # what a search with k = 10 looks at of each ranking: RESCORE_LEAST of insitu.index.search
 WEIGHTS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
-CONSTANTS = (10, 20, 60, 100)
+CONSTANTS = (2, 5, 10, 20, 60)
 SYMBOLS = 300
 LANGUAGES = ("en", "es", "zh", "ar", "hi")
 ACROSS = (("es", "en"), ("zh", "en"), ("ar", "en"), ("en", "es"), ("en", "zh"))
@@ -202,11 +202,11 @@ def main() -> None:
     cases = xquad(Path(os.environ["INSITU_XQUAD_DIR"]), encoders)
     if len(sys.argv) > 2:
         cases += documentation(Path(sys.argv[2]), encoders[runtime.lock.name], runtime.lock.name)
+    if save := os.environ.get("INSITU_WORDS_SAVE"):  # the rankings, for a look of one's own
+        Path(save).write_text(json.dumps([vars(case) for case in cases], default=list), "utf-8")
     for measure in (0, 1):
         print(table(cases, measure), end="\n\n")
     print(constants(cases))
-    if save := os.environ.get("INSITU_WORDS_SAVE"):  # the rankings, for a look of one's own
-        Path(save).write_text(json.dumps([vars(case) for case in cases], default=list), "utf-8")
 
 
 if __name__ == "__main__":
