@@ -366,6 +366,7 @@ def test_searches_and_puts_at_once_answer_from_one_state(tmp_path: Path) -> None
             for _ in range(30):
                 assert sorted(ids(await notes.search("car"))) == ["car", "cat", "plain", "tax"]
                 assert sorted(ids(await notes.search("car", where={"tag": "home"}))) == ["car", "cat"]
+                assert sorted(ids(await notes.search("car", words=0.5))) == ["car", "cat", "plain", "tax"]
                 await asyncio.sleep(0)
 
         await asyncio.gather(write(), read(), read())

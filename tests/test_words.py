@@ -177,6 +177,17 @@ def test_deleted_and_replaced_words_are_gone_here_and_in_another_opening(tmp_pat
     run(main())
 
 
+def test_what_is_gone_does_not_crowd_out_what_is_here(tmp_path: Path) -> None:
+    async def main() -> None:
+        notes = await opened(tmp_path)
+        await notes.put([{"id": str(i), "text": "a crowd"} for i in range(120)])
+        assert len(await notes.search("crowd", words=1)) == 10
+        await notes.delete([str(i) for i in range(119)])
+        assert ids(await notes.search("crowd", words=1)) == ["119"]
+
+    run(main())
+
+
 def test_words_are_found_after_the_vectors_were_made_anew(tmp_path: Path) -> None:
     async def main() -> None:
         notes, other = await of_notes(tmp_path), await opened(tmp_path)
