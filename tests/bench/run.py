@@ -17,9 +17,10 @@ from pathlib import Path
 
 from playwright.sync_api import Playwright, sync_playwright
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import Progress, TaskID
 
 import gemma
+import peers
 import rival
 import scan
 import visit
@@ -30,7 +31,8 @@ from report import Report
 from texts import passages, queries
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("query", "bulk", "start", "scan", "gemma")
+PARTS = ("query", "bulk", "start", "scan", "gemma", "peers")
+USUAL = PARTS[:-1]  # some peers take long to build
 MODEL, VARIANT = "minilm-l6", "int8"
 OUT = ROOT / ".build" / "bench"
 WEB = Path(os.environ.get("INSITU_WEB_DIST") or ROOT / "web" / "dist")  # as web/build.mjs has it
@@ -57,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             starts(playwright, report, args, progress)
         if "scan" in args.only:
             scans(playwright, report, model_dir, args, progress)
+        if "peers" in args.only:
+            beside_peers(playwright, report, model_dir, args, progress)
         if "gemma" in args.only:
             with shown(progress, "a checkpoint of EmbeddingGemma's size (made once)"):
                 exports = gemma.prepare(OUT)
@@ -86,7 +90,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         prog="build.py bench", description=__doc__, epilog="example: python3 build.py bench --only query --threads 1"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    parser.add_argument("--only", type=parts, default=list(PARTS), metavar="PARTS", help=f"of {','.join(PARTS)}")
+    parser.add_argument("--only", type=parts, default=list(USUAL), metavar="PARTS", help=f"of {','.join(PARTS)}")
     parser.add_argument("--threads", type=numbers, default=[1, 2], metavar="N,N", help="threads of the model: 1,2")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each subject (5)")
     parser.add_argument("--texts", type=int, default=64, help="texts of the bulk measure (64)")
@@ -252,6 +256,44 @@ def scans(
             if count == 100_000:
                 report.check(f"{name}, one thread", figure.median, "<=", 1.0, "ms")
             report.notes.append(f"The {count:,} vectors are drawn from {vectors.what}.")
+    finally:
+        native.close()
+
+
+def beside_peers(
+    playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
+) -> None:
+    """Other vector stores for the browser, on the real vectors of each size."""
+    native = NativeSubject(model_dir, 0)
+    try:
+        for count in args.vectors:
+            try:
+                vectors = embed_sentences(native, count, progress)
+            except ValueError as error:
+                report.notes.append(f"Peers on {count:,} vectors left out: {error}")
+                continue
+            task = progress.add_task(f"peers, {count:,} vectors", total=None)
+
+            def show(name: str, task: TaskID = task, count: int = count) -> None:
+                progress.update(task, description=f"peers, {count:,} vectors: {name}")
+
+            measured, failed = peers.measure(playwright, vectors, OUT / "peers", WEB, model_dir, show)
+            progress.remove_task(task)
+            what = f"{count:,} x {scan.DIM}"
+            alone = scan.measure(playwright, vectors, OUT / "scan", WEB)
+            report.add(f"{what}: query", "insitu, its scan alone", 1, "ms", alone.times)
+            for unit, measure, values in (
+                ("s", "to build", lambda m: [m.build / 1e3]),
+                ("ms", "query", lambda m: m.times),
+                ("", "recall@10", lambda m: [m.recall]),
+                ("MB", "memory", lambda m: [m.memory / 1e6]),
+                ("MB", "stored", lambda m: [m.stored / 1e6]),
+            ):
+                for one in measured:
+                    report.add(f"{what}: {measure}", one.name, 1, unit, values(one))
+            report.notes += [f"{name} on {count:,} vectors gave no figures: {why}" for name, why in failed.items()]
+            report.notes.append(f"The {count:,} vectors of the peers are drawn from {vectors.what}.")
+        report.versions.update({f"peer {name}": version for name, version in peers.versions().items()})
     finally:
         native.close()
 
