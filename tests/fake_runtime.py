@@ -146,7 +146,14 @@ class FakeRuntime:
         return FakeCodes(rows, dim)
 
     async def scan(
-        self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
+        self,
+        query: Block,
+        codes: Codes,
+        k: int,
+        *,
+        full: bool = False,
+        among: Sequence[int] | None = None,
+        exact: bool = False,
     ) -> list[tuple[int, float]]:
         assert isinstance(codes, FakeCodes)
         dim = self.lock.full_dim if full else query.dim

@@ -93,10 +93,16 @@ class FolderCollection:
         return gone
 
     def search(
-        self, query: str | None = None, k: int = 10, *, where: object = None, words: float = WORDS
+        self,
+        query: str | None = None,
+        k: int = 10,
+        *,
+        where: object = None,
+        words: float = WORDS,
+        exact: bool = False,
     ) -> list[Found]:
         """The `k` best documents, each with its best passage. See `Collection.search`."""
-        return _run(self.collection.search(query, k, where=where, words=words))
+        return _run(self.collection.search(query, k, where=where, words=words, exact=exact))
 
     def stats(self) -> dict[str, Any]:
         """What is there. See `Collection.stats`."""

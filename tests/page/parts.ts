@@ -4,3 +4,5 @@ export { readOtherTokenizer, readTokenizer } from "../../web/src/tokenizer.ts";
 export { Scanner, coarse, fine } from "../../web/src/scan.ts";
 export { openRows } from "../../web/src/rows.ts";
 export { Store } from "../../web/src/store.ts";
+export { GrowingCodes } from "../../web/src/growing.ts";
+export { Clusters } from "../../web/src/clusters.ts";

@@ -45,6 +45,8 @@ export interface CollectionSearchOptions {
   where?: Where;
   /** What the words of the query weigh beside its meaning: 0 (meaning only) to 1 (words only). Default: 0. */
   words?: number;
+  /** Compare all of a million and more vectors too, not those of the nearest clusters only. Default: false. */
+  exact?: boolean;
   signal?: AbortSignal;
 }
 

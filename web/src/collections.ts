@@ -72,7 +72,8 @@ export async function openCollection(
       if (gone) tidy();
       return gone;
     },
-    search: (query, { k = 10, where, words, signal } = {}) => call("search", { query, k, where, words }, { signal }),
+    search: (query, { k = 10, where, words, exact, signal } = {}) =>
+      call("search", { query, k, where, words, exact }, { signal }),
     stats: async () => ({ ...(await call<CollectionStats>("stats", {})), evicted }),
     export: async ({ passphrase, signal, onProgress } = {}) =>
       steady(() => client.call("export", { name, passphrase: checkPassphrase(passphrase) }, { signal, onProgress })),

@@ -1,14 +1,19 @@
 import type { Bytes } from "./download.ts";
-import type { Codes, Scanner } from "./scan.ts";
+import { Clusters, LEAST_ROWS } from "./clusters.ts";
+import type { Codes, Found, Query, Scanner } from "./scan.ts";
 
 /** Vectors of a collection: codes that grow and may be buried, in a kernel memory of their own. */
 export class GrowingCodes implements Codes {
   count = 0;
   #held: Codes;
+  #clusters: Clusters | undefined;
+  #training = false;
 
+  /** From `clustered` vectors on, clusters are made. */
   constructor(
     readonly scanner: Scanner,
     readonly dim: number,
+    private readonly clustered = LEAST_ROWS,
   ) {
     this.#held = scanner.reserve(0, dim);
   }
@@ -36,5 +41,18 @@ export class GrowingCodes implements Codes {
   /** These vectors are found no more: a scale that is no number is never above another score. */
   bury(positions: Int32Array): void {
     this.scanner.bury(this.#held, positions);
+  }
+
+  /** The best of the nearest clusters; undefined while there are none: until they are made, a scan looks at all vectors. */
+  near(query: Query, k: number): Found | undefined {
+    const stale = !this.#clusters || this.count > 2 * this.#clusters.count;
+    if (this.count >= this.clustered && stale && !this.#training) {
+      this.#training = true;
+      Clusters.of(this, this.scanner)
+        .then((clusters) => (this.#clusters = clusters))
+        .catch((error: unknown) => console.warn(`insitu: no clusters: ${String(error)}`)) // then none are tried again
+        .then(() => (this.#training = !this.#clusters));
+    }
+    return this.#clusters?.search(query, k);
   }
 }

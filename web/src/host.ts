@@ -92,10 +92,14 @@ export class Host {
    * The `k` best of `codes` for row 0 of `query`: positions and scores, best first. They are `found` at once, or, where there
    * is much to scan, `done` later; `stop` ends that.
    */
-  scan(query: Block, codes: Codes, k: number, full: boolean, among?: Int32Array): Scanning {
+  scan(query: Block, codes: Codes, k: number, full: boolean, exact: boolean, among?: Int32Array): Scanning {
     const scanner = codes instanceof GrowingCodes ? codes.scanner : this.scanner;
     const asked = query.query(full);
     const plain = ({ positions, scores }: Found): Best => [positions, scores];
+    if (!among && !exact && codes instanceof GrowingCodes) {
+      const near = codes.near(asked, k);
+      if (near) return { found: plain(near), stop: () => undefined };
+    }
     if (among || !scanner.isLong(codes)) {
       return { found: plain(scanner.scan(asked, codes, k, among)), stop: () => undefined };
     }

@@ -96,6 +96,13 @@ export class Scanner {
     for (const position of positions) scales[position] = NaN;
   }
 
+  /** A copy of one vector. */
+  row(codes: Codes, at: number): { codes: Int8Array; scale: number } {
+    const { buffer } = this.#memory;
+    const [scale] = new Float32Array(buffer, codes.scales + 4 * at, 1);
+    return { codes: new Int8Array(buffer, codes.codes + at * codes.stride, codes.dim).slice(), scale: scale! };
+  }
+
   /** Copy a shard (n x dim int8, then n float32) to the vectors from `first` on; gives n. */
   append(to: Codes, first: number, shard: Uint8Array<ArrayBuffer>): number {
     const count = shard.length / (to.dim + 4);
@@ -227,7 +234,7 @@ export function coarse(codes: Int8Array, scale: number): Query {
 }
 
 /** After what else waits: `setTimeout` would wait for 4 ms, a promise for nothing. */
-function turn(): Promise<void> {
+export function turn(): Promise<void> {
   return new Promise((resolve) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => {

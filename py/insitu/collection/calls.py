@@ -40,7 +40,7 @@ class Calls:
         elif act == "delete":
             result = await collection.delete(arguments["ids"])
         elif act == "search":
-            options = {name: arguments[name] for name in ("where", "words") if name in arguments}
+            options = {name: arguments[name] for name in ("where", "words", "exact") if name in arguments}
             hits = await collection.search(arguments.get("query"), arguments["k"], **options)
             result = [hit.as_dict() for hit in hits]
         elif act == "stats":

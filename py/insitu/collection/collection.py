@@ -297,12 +297,19 @@ class Collection:
     # --- reading -------------------------------------------------------------------------------------------------
 
     async def search(
-        self, query: str | None = None, k: int = 10, *, where: object = None, words: float = WORDS
+        self,
+        query: str | None = None,
+        k: int = 10,
+        *,
+        where: object = None,
+        words: float = WORDS,
+        exact: bool = False,
     ) -> list[Found]:
         """The `k` best documents, each with its best passage, best first. See `insitu.collection.where` for `where`.
 
         `words`: what the words of the query weigh beside its meaning, 0 (meaning only) to 1 (words only); see
-        `insitu.collection.fuse`. Without a query: documents that `where` lets pass, those put last first. Raises
+        `insitu.collection.fuse`. `exact`: look at all of a million and more vectors too, not at the nearest clusters.
+        Without a query: documents that `where` lets pass, those put last first. Raises
         `EmptyQuery`, `InvalidArgument` (`k` is 1 to 1,000), `InvalidFilter`.
         """
         weight = check_weight(words)
@@ -327,7 +334,7 @@ class Collection:
             if embedded is None:
                 found, whole = await self._list(k, where)
             else:
-                found, whole = await self._search(embedded.block, k, where, terms, weight)
+                found, whole = await self._search(embedded.block, k, where, terms, weight, exact)
             if not whole:
                 await self._held.refresh(again=True)
             # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
@@ -341,7 +348,7 @@ class Collection:
         return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
 
     async def _search(
-        self, query: Any, k: int, where: object, terms: Sequence[str], weight: float
+        self, query: Any, k: int, where: object, terms: Sequence[str], weight: float, exact: bool
     ) -> tuple[list[Found], bool]:
         reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
         among = None if where is None else self._held.alive(where)
@@ -350,7 +357,7 @@ class Collection:
             scores = {}
             if not (terms and weight == 1):
                 rows = None if among is None else self._held.positions(among)
-                scores = await self._compare(query, reach, rows)
+                scores = await self._compare(query, reach, rows, exact)
             meant = sorted(scores, key=lambda place: (-scores[place], place))
             ranked = fuse(meant, worded, weight) if terms else meant
             chosen: dict[int, int] = {}
@@ -367,11 +374,13 @@ class Collection:
         found = [_found(d, place[1], scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
         return found, None not in stored
 
-    async def _compare(self, query: Any, reach: int, among: Sequence[int] | None) -> dict[tuple[int, int], float]:
+    async def _compare(
+        self, query: Any, reach: int, among: Sequence[int] | None, exact: bool = False
+    ) -> dict[tuple[int, int], float]:
         """Number and position of the `reach` best passages by codes; their cosines, at full size where it is kept."""
         while True:
             revision = self.meta.revision
-            best = await self._runtime.scan(query, self._held.codes, reach, among=among)
+            best = await self._runtime.scan(query, self._held.codes, reach, among=among, exact=exact)
             if revision == self.meta.revision:
                 break  # else a long scan gave way to a commit, and has seen neither state
         # From here on numbers, not positions: a commit may move rows while something is awaited.

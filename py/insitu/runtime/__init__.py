@@ -115,14 +115,22 @@ class Runtime(Protocol):
         """Read vector shards, one after another, into one `Codes`. Sizes and hashes are checked."""
 
     async def scan(
-        self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
+        self,
+        query: Block,
+        codes: Codes,
+        k: int,
+        *,
+        full: bool = False,
+        among: Sequence[int] | None = None,
+        exact: bool = False,
     ) -> list[tuple[int, float]]:
         """The `k` best (position, cosine), best first, equal scores by position.
 
         Compares row 0 of `query`, in 15 bits (its full-size codes if `full`), with every vector of `codes`, or with
         those `among`. The product is exact: int32, times both scales in float32. A vector whose scale is NaN is never
         found. A long scan of all gives way to other work: it looks at none that is appended meanwhile, and may find
-        one that is buried. Cancelled, it ends at once.
+        one that is buried. Cancelled, it ends at once. Of a million and more
+        vectors it may look at the nearest clusters only, unless `exact`: 0.95 of the best ten and more are found.
         """
 
     def empty_codes(self, dim: int) -> Codes:

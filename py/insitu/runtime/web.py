@@ -93,12 +93,19 @@ class WebRuntime:
             return WebCodes(await self._host.loadCodes(json.dumps([asdict(ref) for ref in refs]), dim), dim)
 
     async def scan(
-        self, query: Block, codes: Codes, k: int, *, full: bool = False, among: Sequence[int] | None = None
+        self,
+        query: Block,
+        codes: Codes,
+        k: int,
+        *,
+        full: bool = False,
+        among: Sequence[int] | None = None,
+        exact: bool = False,
     ) -> list[tuple[int, float]]:
         assert isinstance(query, WebBlock) and isinstance(codes, WebCodes)
-        chosen = () if among is None else (to_js(array("i", among)),)
+        chosen = None if among is None else to_js(array("i", among))
         with _named_errors():
-            run = self._host.scan(query.js, codes.js, k, full, *chosen)
+            run = self._host.scan(query.js, codes.js, k, full, exact, chosen)
             try:
                 positions, scores = run.found or await run.done
             finally:
