@@ -19,7 +19,7 @@ from insitu.collection.collection import Collection
 from insitu.collection.exchange import export_collection
 from insitu.collection.files import source_of, write_export
 from insitu.collection.folder import FolderStore
-from test_collection import NOTES, embedded, embedder, ids, of_notes, opened, run
+from notes import NOTES, embedded, embedder, ids, of_notes, opened, run
 
 QUESTION = "where is the blue car"
 

@@ -15,7 +15,7 @@ from insitu.collection import embed as module
 from insitu.collection.collection import Collection
 from insitu.collection.folder import FolderStore
 from insitu.embedder import Embedder
-from test_collection import NOTES, embedded, embedder, ids, of_notes, opened, run
+from notes import NOTES, embedded, embedder, ids, of_notes, opened, run
 
 MANY: list[dict[str, Any]] = [{"id": str(i), "text": f"the text number {i}", "fields": {"date": i}} for i in range(20)]
 BLUE = "where is the blue car parked"

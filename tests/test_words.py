@@ -18,7 +18,7 @@ from insitu.collection.folder import FILE, FolderStore
 from insitu.collection.folder_words import NAME, FolderWords
 from insitu.collection.fuse import fuse
 from insitu.text.words import LONGEST, MOST_TERMS, query_terms, terms
-from test_collection import NOTES, ids, of_notes, opened, run
+from notes import NOTES, ids, of_notes, opened, run
 
 # --- terms -------------------------------------------------------------------------------------------------------
 

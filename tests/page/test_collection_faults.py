@@ -16,12 +16,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright
 
-from conftest import CHROMIUM_ARGS, ROOT
-from page.conftest import OPEN, caught
+from conftest import CHROMIUM_ARGS
+from page.conftest import OPEN, Serve, bundle, caught, opened_on
 from page.folder import Served
 from page.test_collections import FIELDS, MAKE, NOTES
 
 Stamps = dict[str, str]
+# 10,000 where there is time: see docs/development.md.
+OPERATIONS = int(os.environ.get("INSITU_OPERATIONS", "1000"))
 
 # Commits until the page is killed; each step is logged once it is acknowledged.
 WRITE = """([act, seed]) => { void (async () => {
@@ -70,8 +72,8 @@ FILL = """async () => {
 
 @pytest.fixture(scope="module")
 def served(site: Path) -> Iterator[Served]:
-    bundle = ["--bundle", "--format=esm", f"--outfile={site / 'store_parts.js'}", "--log-level=error"]
-    subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page/store_parts.ts", *bundle], check=True)
+    for name in ("store_parts", "store_walk"):
+        bundle(f"{name}.ts", site / f"{name}.js")
     with Served(site).running() as served:
         yield served
 
@@ -197,6 +199,24 @@ def test_compaction_writes_whole_documents_into_segments(disk: Browser, served: 
     assert len(counts) > 1 and all(4096 <= count < 4100 for count in counts[:-1])
 
 
+@pytest.mark.slow
+def test_many_operations_by_two_tabs_with_reopening_and_a_clock_that_goes_back(
+    browser: Browser, served: Served
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.set_default_timeout(2_000_000)
+    page.goto(served.address + "empty.html")
+    page.evaluate("""() => {
+        let now = 2e12;
+        Date.now = () => (now -= 60_000);
+    }""")
+    done = page.evaluate("async (count) => (await import('/store_walk.js')).walk('walk', 5, count)", OPERATIONS)
+    assert isinstance(done, dict), done
+    assert len(done) == 8 and min(done.values()) > OPERATIONS // 400 and sum(done.values()) == OPERATIONS
+    context.close()
+
+
 # --- the whole page ----------------------------------------------------------------------------------------------
 
 
@@ -304,6 +324,25 @@ def test_what_the_browser_removed_is_told(opened: Page) -> None:
     stats = page.evaluate("notes.stats()")
     assert (stats["evicted"], stats["documents"]) == (True, 0)
     page.close()
+
+
+def test_nothing_rests_on_the_clock_of_the_machine(serve_site: Serve, faulty: Page) -> None:
+    back = b"""{
+        let now = 2e12;
+        const before = () => (now -= 3_600_000);
+        Date.now = before;
+        globalThis.Date = class extends Date { constructor(...given) { super(...(given.length ? given : [before()])); } };
+    }"""
+    opened_on(faulty, serve_site(script=back))
+    faulty.evaluate(MAKE, ["clock", {"fields": FIELDS}, NOTES[:2]])
+    faulty.evaluate("(all) => notes.put(all)", NOTES[2:])
+    faulty.evaluate("notes.put([{id: 'cat', text: 'The aquarium leaks.', fields: {tag: 'new'}}])")
+    assert faulty.evaluate("notes.delete(['tax'])") == 1
+    faulty.evaluate("insitu.close()")
+    faulty.evaluate(OPEN)
+    faulty.evaluate(MAKE, ["clock", {"fields": FIELDS}, None])
+    assert ids(faulty, None, where={}) == ["cat", "tyre", "car"]
+    assert ids(faulty, "fish tank", k=1) == ["cat"]
 
 
 def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page) -> None:

@@ -18,6 +18,7 @@ from insitu.collection.documents import check_documents, check_fields
 from insitu.collection.store import RESERVED, Change, Meta, Store
 from insitu.embedder import Embedder, Progress
 from insitu.errors import (
+    CollectionCorrupt,
     CollectionVersion,
     ExportCorrupt,
     InsituError,
@@ -42,10 +43,11 @@ async def export_collection(store: Store, on_progress: Progress | None = None) -
     Raises `CollectionCorrupt` if a part is damaged, `WriteFailed` if somebody wrote meanwhile (in the page they wait).
     """
     async with store.writing():
-        known = await store.meta()
-        # No vector is read here but those of one segment at a time.
-        news = await store.news(known.epoch if known else 0, known.rows if known else 0, 0)
-        meta = news.meta
+        meta = await store.meta()
+        if meta is None:
+            raise CollectionCorrupt("The collection is gone. Import an export.")
+        # Not by `news`, which the opened collection takes: it would miss what was told here.
+        alive = set((await store.columns([])).numbers)
         sha = hashlib.sha256()
 
         def told(piece: bytes) -> bytes:
@@ -54,10 +56,10 @@ async def export_collection(store: Store, on_progress: Progress | None = None) -
 
         about = {"space": meta.space, "dim": meta.dim, "full": meta.full, "fields": meta.fields}
         yield told(_line({"format": FORMAT, "version": VERSION, **about, "documents": meta.documents}))
-        dead, done = set(news.dead), 0
+        done = 0
         for first, _ in meta.segments:
             shard, numbers = await store.segment(first)
-            kept = [row for row, number in enumerate(numbers) if number not in dead]
+            kept = [row for row, number in enumerate(numbers) if number in alive]
             if not kept:
                 continue
             runs = [(number, len(list(run))) for number, run in groupby(numbers[row] for row in kept)]

@@ -1,0 +1,116 @@
+// Random operations on the store of collections, held to a map. Seed-driven, so that a failure happens again.
+import { batch, examine, openStore, renew } from "./store_parts.ts";
+import type { CollectionStore } from "../../web/src/collection_store.ts";
+
+const IDS = Array.from({ length: 60 }, (_, i) => `id ${i}`);
+const NOTHING = new Uint8Array(0);
+const BARE = { rows: 0, dead: 0, documents: 0, changes: 0, bytes: 0, segments: [] };
+
+/** Numbers below `below`. */
+export type Chance = (below: number) => number;
+
+export function chanceOf(seed: number): Chance {
+  let state = seed;
+  return (below) => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
+  };
+}
+
+interface Document {
+  stamp: string;
+  field: string;
+}
+
+/** How often each operation was done, or what went wrong first. */
+export async function walk(name: string, seed: number, count: number): Promise<Record<string, number> | string> {
+  const chance = chanceOf(seed);
+  const model = new Map<string, Document>();
+  const done: Record<string, number> = {};
+  const handles = [await openStore(name), await openStore(name)] as [CollectionStore, CollectionStore];
+  const some = (most: number): string[] => [...new Set(Array.from({ length: 1 + chance(most) }, () => IDS[chance(60)]!))];
+  const meta = async () => JSON.parse((await handles[0].meta())!) as { segments: [number, number][]; dead: number };
+  const put = (ids: string[], stamp: string): void => ids.forEach((id) => model.set(id, { stamp, field: stamp }));
+  const acts: Record<string, (store: CollectionStore, stamp: string) => Promise<unknown>> = {
+    async put(store, stamp) {
+      const ids = some(chance(10) ? 4 : 30);
+      await store.commit(...batch(ids, stamp));
+      put(ids, stamp);
+    },
+    async delete(store) {
+      const ids = some(chance(10) ? 3 : 30);
+      const change = { put: [], touch: [], delete: ids, space: "test", full: 0 };
+      const [, , deleted] = JSON.parse(await store.commit(JSON.stringify(change), NOTHING, NOTHING)) as number[];
+      const there = ids.filter((id) => model.delete(id)).length;
+      if (deleted !== there) throw new Error(`${deleted} were deleted, ${there} were there`);
+    },
+    async touch(store, stamp) {
+      const ids = some(5);
+      const change = { put: [], touch: ids.map((id) => [id, { stamp }]), delete: [], space: "test", full: 0 };
+      await store.commit(JSON.stringify(change), NOTHING, NOTHING);
+      for (const id of ids) if (model.has(id)) model.get(id)!.field = stamp;
+    },
+    async fold(store) {
+      const { segments } = await meta();
+      const start = chance(Math.max(1, segments.length - 1));
+      const run = segments.slice(start, start + 2 + chance(8));
+      if (run.length > 1) await store.fold(Int32Array.from(run, ([first]) => first));
+    },
+    compact: (store) => store.compact(),
+    async import(store, stamp) {
+      await store.stage(JSON.stringify({ ...JSON.parse((await store.meta())!), ...BARE }), false);
+      const ids = some(40);
+      await store.commitNext(...batch(ids.slice(0, 20), stamp));
+      if (ids.length > 20) await store.commitNext(...batch(ids.slice(20), stamp));
+      if (chance(3) === 0) return store.unstage(); // the file was no good
+      await store.swap(false, new Int32Array(0));
+      model.clear();
+      put(ids, stamp);
+    },
+    reembed: (store) => renew(store),
+    async reopen(store) {
+      store.close();
+      handles[handles.indexOf(store)] = await openStore(name);
+    },
+  };
+  const bag = [
+    ...Array(40).fill("put"), ...Array(20).fill("delete"), ...Array(10).fill("touch"), ...Array(8).fill("fold"),
+    ...Array(5).fill("reopen"), "compact", "compact", "import", "reembed",
+  ] as string[];
+  for (let i = 0; i < count; i++) {
+    const act = bag[chance(bag.length)]!;
+    try {
+      await acts[act]!(handles[chance(2)]!, `stamp ${i}`);
+      done[act] = (done[act] ?? 0) + 1;
+      const wrong = await compare(handles[chance(2)]!, model, i % 10 === 0);
+      if (wrong) return `${i} ${act}: ${wrong}`;
+    } catch (error) {
+      return `${i} ${act}: ${(error as Error).stack}`;
+    }
+  }
+  for (const store of handles) store.close();
+  return done;
+}
+
+/** What does not agree. */
+async function compare(store: CollectionStore, model: Map<string, Document>, whole: boolean): Promise<string> {
+  const found = JSON.parse(await store.find(JSON.stringify(IDS))) as ([number, string, number, Document] | null)[];
+  for (const [i, id] of IDS.entries()) {
+    const [here, wanted] = [found[i], model.get(id)];
+    if (here?.[1] !== wanted?.stamp) return `${id} is of ${here?.[1]}, not of ${wanted?.stamp}`;
+    if (here && here[3].stamp !== wanted!.field) return `${id} has the field ${here[3].stamp}, not ${wanted!.field}`;
+  }
+  if (!whole) return "";
+  const { wrong, stamps } = await examine(store);
+  if (wrong.length) return wrong.join("; ");
+  if (Object.keys(stamps).length !== model.size) return `${Object.keys(stamps).length} of ${model.size} documents`;
+  const { numbers, values } = await store.columns('["stamp"]');
+  const [column] = JSON.parse(values) as [string[]];
+  const byNumber = new Map(found.filter((one) => one !== null).map((one) => [one[0], one[3].stamp]));
+  for (const [i, number] of numbers.entries()) {
+    if (byNumber.get(number) !== column[i]) return `column: ${number} has ${column[i]}, not ${byNumber.get(number)}`;
+  }
+  return "";
+}
