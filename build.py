@@ -307,7 +307,7 @@ def wheel() -> Step:
     def run() -> None:
         command([PYTHON, "-m", "hatchling", "build", "-t", "wheel", "-d", DIST])
 
-    inputs = paths("py", "models", "pyproject.toml", "README.md", "LICENSE", "NOTICE")
+    inputs = paths("py", "models", "pyproject.toml", "LICENSE", "NOTICE")
     return Step("wheel insitu", run, "The lines above come from hatchling.", inputs, [WHEEL], [python_packages])
 
 

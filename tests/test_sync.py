@@ -85,3 +85,25 @@ def test_importing_insitu_needs_the_standard_library_alone() -> None:
         assert getattr(insitu, name)
     with pytest.raises(AttributeError):
         _ = insitu.nothing
+
+
+def test_a_collection_is_awaited_where_a_loop_runs_and_is_bytes_in_both(model_dir: Path, tmp_path: Path) -> None:
+    assert model_dir
+
+    async def awaited() -> bytes:
+        opening = insitu.open_collection(tmp_path / "notes")
+        with pytest.raises(InvalidArgument, match=r"await insitu\.open_collection"):
+            opening.put([])
+        notes = await opening
+        assert notes is opening.collection
+        await notes.put([{"id": "car", "text": "I left the blue car behind the town hall."}])
+        return await notes.export()
+
+    file = asyncio.run(awaited())
+    copy = insitu.open_collection(tmp_path / "copy")
+    assert copy.import_(file) == 1
+    assert [hit.id for hit in copy.search("where did I park")] == ["car"]
+    assert copy.export().splitlines()[0] == file.splitlines()[0]
+    with pytest.raises(insitu.InsituError, match="cut or was altered"):
+        copy.import_(file[:-9])
+    assert copy.stats()["documents"] == 1

@@ -30,6 +30,8 @@ const wheels = ["MICROPIP_WHEEL", "INSITU_WHEEL"].map((name) => {
   process.exit(1);
 });
 
+const { version } = JSON.parse(readFileSync(join(web, "../package.json"), "utf8"));
+
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist, { recursive: true });
 
@@ -37,6 +39,7 @@ await build({
   entryPoints: {
     insitu: join(web, "src/index.ts"),
     worker: join(web, "src/worker.ts"),
+    notebook: join(web, "src/notebook.ts"),
     tokenizer_other: join(web, "src/tokenizer_other.ts"),
     words: join(web, "src/words.ts"),
     webgpu: join(web, "src/webgpu.ts"),
@@ -53,6 +56,7 @@ await build({
   conditions: ["onnxruntime-web-use-extern-wasm"],
   // The search page uses the public module, as any page would.
   external: ["./insitu.js"],
+  define: { VERSION: JSON.stringify(version) },
 });
 
 compileKernel("scan", "scan.plain");

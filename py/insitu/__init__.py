@@ -11,6 +11,7 @@ Importing this does no work and needs nothing but the standard library: each nam
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,17 @@ if TYPE_CHECKING:
     from insitu.collection.collection import Collection, Found
     from insitu.embedder import Embedder, Embeddings
     from insitu.index.search import Hit, Index
+    from insitu.notebook import configure
     from insitu.site import Report, index_site
-    from insitu.sync import FolderCollection, Model, SiteIndex, open_collection, open_index, open_model
+    from insitu.sync import (
+        FolderCollection,
+        Model,
+        OpenedCollection,
+        SiteIndex,
+        open_collection,
+        open_index,
+        open_model,
+    )
 
 __version__ = "0.1.0"
 
@@ -35,15 +45,19 @@ __all__ = [
     "Index",
     "InsituError",
     "Model",
+    "OpenedCollection",
     "Report",
     "SiteIndex",
     "__version__",
+    "configure",
     "index_site",
     "open_collection",
     "open_index",
     "open_model",
 ]
 
+# In a Pyodide of the user's own the model comes from the page, and what opens is awaited.
+_OPENS = "insitu.notebook" if sys.platform == "emscripten" else "insitu.sync"
 _HOMES = {
     "Collection": "insitu.collection.collection",
     "Embedder": "insitu.embedder",
@@ -53,12 +67,14 @@ _HOMES = {
     "Hit": "insitu.index.search",
     "Index": "insitu.index.search",
     "Model": "insitu.sync",
+    "OpenedCollection": "insitu.sync",
     "Report": "insitu.site",
     "SiteIndex": "insitu.sync",
+    "configure": "insitu.notebook",
     "index_site": "insitu.site",
-    "open_collection": "insitu.sync",
-    "open_index": "insitu.sync",
-    "open_model": "insitu.sync",
+    "open_collection": _OPENS,
+    "open_index": _OPENS,
+    "open_model": _OPENS,
 }
 
 

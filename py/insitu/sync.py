@@ -1,28 +1,48 @@
-"""The synchronous face for CPython: the async core, run to its end, with numpy arrays.
+"""The synchronous face: the async core, run to its end, with numpy arrays.
 
-It holds no logic of its own. In a page or a notebook page, await the async names instead (`insitu.Embedder`,
-`insitu.Index`).
+It holds no logic of its own. What opens here opens in CPython; in a Pyodide `insitu.notebook` opens.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Generator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from insitu.collection.collection import WORDS, Collection, Found, Put
+from insitu.collection.exchange import export_collection
 from insitu.embedder import Embedder, Progress
 from insitu.errors import IndexNotFound, InvalidArgument
 from insitu.index.format import ENTRY, IndexManifest
 from insitu.index.search import Hit, Index
-from insitu.runtime.native import NativeRuntime
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import ArrayLike, NDArray
+
+    Float = NDArray[np.float32]
 
 T = TypeVar("T")
-Float = NDArray[np.float32]
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    try:
+        return loop.run_until_complete(work)  # Pyodide's loop can, by JSPI; others refuse
+    except RuntimeError as error:
+        work.close()
+        raise _cannot_wait() from error
+
+
+def _cannot_wait() -> InvalidArgument:
+    return InvalidArgument(
+        "An event loop is running here, so this call cannot wait for its result. Await the async face instead: "
+        "`await model.embedder.embed([...])`, `await site.index.search(...)`, `await insitu.open_collection(...)`."
+    )
 
 
 class Model:
@@ -36,10 +56,11 @@ class Model:
 
         `dim`: 1 to the model's full size, its default if None. See `Embedder.embed` for tasks and errors.
         """
-        single = isinstance(texts, str)
+        import numpy as np
+
         result = _run(self.embedder.embed([texts] if isinstance(texts, str) else list(texts), task=task, dim=dim))
         rows = np.frombuffer(result.block.vectors(), "<f4").astype(np.float32).reshape(len(result), result.block.dim)
-        first: Float = rows[0] if single else rows
+        first: Float = rows[0] if isinstance(texts, str) else rows
         return first
 
     def encode_query(self, texts: str | Sequence[str], *, dim: int | None = None) -> Float:
@@ -53,6 +74,8 @@ class Model:
     @staticmethod
     def similarity(a: ArrayLike, b: ArrayLike) -> Float:
         """Cosines of each row of `a` (n, dim) with each of `b` (m, dim): (n, m) float32. The vectors have length 1."""
+        import numpy as np
+
         left, right = np.atleast_2d(np.asarray(a, np.float32)), np.atleast_2d(np.asarray(b, np.float32))
         if left.shape[1] != right.shape[1]:
             raise InvalidArgument(
@@ -74,23 +97,66 @@ class SiteIndex:
         return _run(self.index.search(query, k))
 
 
-class FolderCollection:
-    """An opened collection in a folder. `collection` is its async face."""
+class OpenedCollection(Collection):
+    """What `await insitu.open_collection(...)` gives: what it writes it tidies up, and an export is bytes."""
 
-    def __init__(self, collection: Collection) -> None:
-        self.collection = collection
+    async def put(self, documents: Sequence[Mapping[str, Any]], *, on_progress: Progress | None = None) -> Put:
+        done = await super().put(documents, on_progress=on_progress)
+        await self.tidy()
+        return done
+
+    async def delete(self, ids: Sequence[str]) -> int:
+        gone = await super().delete(ids)
+        if gone:
+            await self.tidy()
+        return gone
+
+    async def export(self, *, on_progress: Progress | None = None) -> bytes:
+        """All of it as one file, which every `import` reads. Raises `CollectionCorrupt`, `WriteFailed`."""
+        return b"".join([piece async for piece in export_collection(self.store, on_progress)])
+
+    async def import_(self, file: bytes, *, on_progress: Progress | None = None) -> int:
+        """Replace all by an export; how many documents. Raises `ExportCorrupt` and others, with nothing changed."""
+
+        async def read(start: int, count: int) -> bytes:
+            return file[start : start + count]
+
+        return await self.restore(read, len(file), on_progress=on_progress)
+
+    def close(self) -> None:
+        self.store.close()
+
+
+class FolderCollection:
+    """An opened collection in a folder. `collection` is its async face, which is also what `await` gives."""
+
+    def __init__(self, opening: Coroutine[Any, Any, OpenedCollection]) -> None:
+        self._opening = opening
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            self._collection: OpenedCollection | None = asyncio.run(opening)
+        else:
+            self._collection = None  # whoever opens it here awaits it
+
+    def __await__(self) -> Generator[Any, None, OpenedCollection]:
+        if self._collection is None:
+            self._collection = yield from self._opening.__await__()
+        return self._collection
+
+    @property
+    def collection(self) -> OpenedCollection:
+        if self._collection is None:
+            raise _cannot_wait()
+        return self._collection
 
     def put(self, documents: Sequence[Mapping[str, Any]], *, on_progress: Progress | None = None) -> Put:
         """Add or replace documents `{"id", "text", "title", "fields"}`. See `Collection.put`."""
-        done = _run(self.collection.put(documents, on_progress=on_progress))
-        _run(self.collection.tidy())
-        return done
+        return _run(self.collection.put(documents, on_progress=on_progress))
 
     def delete(self, ids: Sequence[str]) -> int:
         """Take documents away; how many there were."""
-        gone = _run(self.collection.delete(ids))
-        _run(self.collection.tidy())
-        return gone
+        return _run(self.collection.delete(ids))
 
     def search(
         self,
@@ -107,6 +173,14 @@ class FolderCollection:
     def stats(self) -> dict[str, Any]:
         """What is there. See `Collection.stats`."""
         return _run(self.collection.stats())
+
+    def export(self) -> bytes:
+        """All of it as one file. See `export_file`."""
+        return _run(self.collection.export())
+
+    def import_(self, file: bytes) -> int:
+        """Replace all by an export; how many documents. See `import_file`."""
+        return _run(self.collection.import_(file))
 
     def export_file(self, path: str | Path, *, passphrase: str | None = None) -> None:
         """Write all to one file, which the page imports too; sealed if a passphrase is given (the extra `sealed`).
@@ -161,14 +235,14 @@ def open_collection(
 
     embedder = open_model(model, variant, threads=threads).embedder
     store = FolderStore(Path(folder))
-    return FolderCollection(
-        _run(Collection.open(embedder, store, fields=fields, dim=dim, rescore=rescore, reembed=reembed))
-    )
+    opening = OpenedCollection.open(embedder, store, fields=fields, dim=dim, rescore=rescore, reembed=reembed)
+    return FolderCollection(opening)
 
 
 def open_model(name: str = "minilm-l6", variant: str = "int8", *, threads: int = 0) -> Model:
     """Open a model, fetched and exported first where it is not there yet. See `insitu.model.ensure` for errors."""
     from insitu.model import ensure
+    from insitu.runtime.native import NativeRuntime
 
     runtime = NativeRuntime.open(ensure(name, variant), threads=threads)
     return Model(Embedder(runtime, runtime.lock))
@@ -179,6 +253,8 @@ def open_index(folder: str | Path, *, threads: int = 0) -> SiteIndex:
 
     Raises `IndexNotFound`, `IndexVersion`, `IndexCorrupt`, `SpaceMismatch`, and what opening a model raises.
     """
+    from insitu.runtime.native import NativeRuntime
+
     place = find_index(Path(folder))
     data = (place / ENTRY).read_bytes()
     manifest = IndexManifest.from_json(data)
@@ -200,15 +276,3 @@ def find_index(folder: Path) -> Path:
         if (place / ENTRY).is_file():
             return place
     raise IndexNotFound(f"There is no index in {folder} or {folder / 'insitu'}. Make one: insitu index {folder}")
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    work.close()
-    raise InvalidArgument(
-        "An event loop is running here, so this call cannot wait for its result. Await the async face instead: "
-        "`await model.embedder.embed([...])`, `await site.index.search(...)`."
-    )

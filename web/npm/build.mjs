@@ -56,5 +56,5 @@ function addresses() {
 
 /** What the worker loads: the rest is for readers, for notebooks, or for pages without a bundler. */
 function isLoaded(name) {
-  return !/^(wheels|licences|types)\/|\.txt$|\.d\.ts$|^insitu\.js$/.test(name);
+  return !/^(wheels|licences|types)\/|\.txt$|\.d\.ts$|^(insitu|notebook)\.js$/.test(name);
 }

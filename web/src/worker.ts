@@ -1,24 +1,25 @@
 // The worker: starts the parts side by side, joins them, and answers the page.
 
-import { openEncoder, openWasm, openWebGpu, startEngine, type Canary, type Device, type Graph } from "./device.ts";
-import { Engine, type EngineOptions, type Trust } from "./engine.ts";
+import { openEncoder, openWasm, openWebGpu, startEngine, type Device, type Graph } from "./device.ts";
+import { Engine, type EngineOptions } from "./engine.ts";
 import { InsituError, plainError } from "./errors.ts";
 import { exportFile, importFile } from "./exchange.ts";
 import { canVerify, fetchBytes, load, type Bytes, type FileRef } from "./files.ts";
 import { Call, Host } from "./host.ts";
 
+import { all, compile, hashes, isKnown, loadGraph, modelFiles, threadCount, trust, type Lock } from "./model.ts";
 import { placeOf } from "./place.ts";
 import { Progress } from "./progress.ts";
 import type { Calls, Method, OpenArgs, PackedEmbeddings, Reply, Request, Stats } from "./protocol.ts";
 import { startPython, type Assets, type Bridge } from "./pyodide.ts";
-import { openRows, type Rows, type Table } from "./rows.ts";
+import { openRows, type Rows } from "./rows.ts";
 import { Scanner } from "./scan.ts";
 import { SIMD } from "./simd.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
 import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
 
-/** The parts of `index.json` and `model.lock.json` that are fetched ahead. Python checks them whole. */
+/** The parts of `index.json` that are fetched ahead. Python checks them whole. */
 interface Manifest {
   version: number;
   model: string;
@@ -26,17 +27,6 @@ interface Manifest {
   pages: FileRef;
   shards: { vectors: FileRef; full: FileRef }[];
   texts: FileRef[];
-}
-interface Lock extends Table {
-  data?: FileRef[];
-  name: string;
-  variant: string;
-  family: string;
-  graph: FileRef;
-  tokenizer: FileRef;
-  vocabulary: FileRef | null;
-  prompts: Record<string, string>;
-  canary?: Canary[];
 }
 
 interface Opened {
@@ -49,16 +39,6 @@ let opened: Opened | undefined;
 
 function post(reply: Reply, transfer: Transferable[] = []): void {
   self.postMessage(reply, { transfer });
-}
-
-/**
- * Half the logical processors, at most 4: usually the physical cores. Two threads of one core share its vector units, so
- * that a second one gains little and a short run waits for both (DESIGN.md, "What holds the page back").
- */
-function threadCount(wanted: number | undefined): number {
-  if (!crossOriginIsolated) return 1;
-  const processors = navigator.hardwareConcurrency;
-  return Math.max(1, Math.min(wanted ?? Math.min(4, Math.ceil(processors / 2)), processors));
 }
 
 async function open(args: OpenArgs): Promise<void> {
@@ -247,38 +227,6 @@ async function finish(
   opened!.settled = true;
 }
 
-/** Whether the encoder is likely to know the graph, so that onnxruntime need not be loaded beside it. */
-function isKnown({ family, variant }: Lock): boolean {
-  return ["bert", "gemma"].includes(family) && ["int8", "q8", "q4"].includes(variant);
-}
-
-/** Remembers with the graph's file that this kernel gave the golden vectors in this browser. */
-function trust(store: Store, { graph }: Lock, assets: Promise<Assets>): Trust {
-  const key = assets.then(({ encoder }) => `${graph.sha256}/${encoder}/${encodeURIComponent(navigator.userAgent)}`);
-  return {
-    known: async () => store.has(await key),
-    keep: () => void key.then((name) => store.put(name, new Uint8Array())),
-  };
-}
-
-async function compile(url: string): Promise<WebAssembly.Module> {
-  return WebAssembly.compileStreaming(fetch(url));
-}
-
-async function loadGraph(lock: Lock, loadFile: (ref: FileRef) => Promise<Bytes>): Promise<Graph> {
-  const data = (lock.data ?? []).map(async (ref) => ({ path: ref.file, data: await loadFile(ref) }));
-  return all({ bytes: loadFile(lock.graph), data: Promise.all(data) });
-}
-
-function modelFiles(lock: Lock): FileRef[] {
-  const table = lock.rows && lock.row_blocks ? [lock.rows, lock.row_blocks.hashes] : [];
-  return [lock.graph, ...(lock.data ?? []), ...table, lock.vocabulary ?? lock.tokenizer];
-}
-
-function hashes(files: FileRef[]): Set<string> {
-  return new Set(files.map(({ sha256 }) => sha256));
-}
-
 function refs(manifest: Manifest | undefined): FileRef[] {
   if (!manifest) return [];
   return [manifest.pages, ...manifest.texts, ...manifest.shards.flatMap(({ vectors, full }) => [vectors, full])];
@@ -308,11 +256,6 @@ function peek(bytes: Bytes): Manifest | undefined {
   } catch {
     return undefined;
   }
-}
-
-async function all<T extends Record<string, unknown>>(parts: T): Promise<{ [K in keyof T]: Awaited<T[K]> }> {
-  const entries = await Promise.all(Object.entries(parts).map(async ([key, value]) => [key, await value] as const));
-  return Object.fromEntries(entries) as { [K in keyof T]: Awaited<T[K]> };
 }
 
 function ready(): Opened {

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
 from insitu.collection.embed import embed_documents
@@ -94,7 +94,7 @@ class Collection:
         rescore: bool | int = False,
         reembed: bool = False,
         on_progress: Progress | None = None,
-    ) -> Collection:
+    ) -> Self:
         """Open the collection of `store`, made if it is not there.
 
         `fields`: name to 'keyword' or 'number'; those of an older opening stay, new ones are added. `dim`: components

@@ -14,9 +14,9 @@ from typing import Any
 
 from pyodide.ffi import JsException, create_proxy, to_js
 
-from insitu import errors
+from insitu import __version__, errors
 from insitu.collection.store import Change, Columns, Committed, Entry, Meta, News, Stored
-from insitu.errors import InsituError
+from insitu.errors import InsituError, RuntimeUnavailable
 from insitu.model.lock import ModelLock
 from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
 from insitu.text.words import VERSION
@@ -279,6 +279,34 @@ def _uint32(js: Any) -> array[int]:
 def transfer(value: object) -> Any:
     """`value` as JS has it: lists and bytes become arrays; handles their JS objects; else a proxy that JS destroys."""
     return to_js(value) if isinstance(value, (list, str, bytes)) else create_proxy(value)
+
+
+async def open_runtime(assets: str, model: str, index: str, threads: int) -> tuple[WebRuntime, bytes]:
+    """The runtime of a model in a Pyodide of the user's own, and the entry of the index. See web/src/notebook.ts."""
+    from js import URL, location
+    from pyodide.code import run_js
+
+    here = location.href.removeprefix("blob:")  # of which some notebooks make their worker
+
+    def at(url: str) -> str:
+        return str(URL.new(url, here).href) if url else ""
+
+    script = f"{assets}notebook.js"
+    try:
+        script = at(script)
+        module = await run_js("(url) => import(url)")(script)  # the one thing that Python cannot say
+        release = module.version
+    except (JsException, AttributeError) as error:
+        raise RuntimeUnavailable(
+            f"{script} cannot be loaded ({error}). Serve the web files of insitu {__version__} there, or name their "
+            "folder: insitu.configure(assets=URL)."
+        ) from None
+    if release != __version__:
+        raise RuntimeUnavailable(f"{script} is of insitu {release}, this is {__version__}. Take both of one release.")
+    with _named_errors():
+        opened = await module.openHost(at(assets), at(model), at(index), threads)
+    lock = ModelLock.from_json(opened.lock.to_bytes())
+    return WebRuntime(opened.host, lock), bytes(opened.index.to_bytes()) if index else b""
 
 
 @contextmanager

@@ -1,0 +1,2 @@
+/** The release, written in by `build.mjs`. */
+declare const VERSION: string;
