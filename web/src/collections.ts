@@ -34,13 +34,16 @@ export async function openCollection(
   let client = opened;
   /** While another one embeds them anew. */
   let moving: Promise<void> | undefined;
+  /** How often that is done: the answer to what was asked before may come after. */
+  let moves = 0;
   /** What comes too late for the old vectors is asked of the new ones. */
   const steady = async <T>(ask: () => Promise<T>): Promise<T> => {
+    const before = moves;
     try {
       return await ask();
     } catch (error) {
-      if (!moving || (error as InsituError).code !== "space-mismatch") throw error;
-      await moving.catch(() => undefined);
+      if ((error as InsituError).code !== "space-mismatch" || (!moving && moves === before)) throw error;
+      await moving?.catch(() => undefined);
       return ask();
     }
   };
@@ -88,6 +91,7 @@ export async function openCollection(
         }
         if (![opened, next].includes(client)) client.close(); // it was started by an earlier call
         client = next;
+        moves += 1;
         tidy();
       };
       if (moving) throw new InsituError("invalid-argument", "reembed() runs already. Wait for it, or abort it.");
