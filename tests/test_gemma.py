@@ -27,9 +27,9 @@ GOLDEN = json.loads((Path(__file__).parent / "data/tiny-gemma/golden.json").read
 # nothing repeats, and rounding errors do not cancel over 96 channels as they do over 768.
 LEAST = {
     "fp32": (0.99999, 0.99999),
-    "q8": (0.999, 0.999),
-    "int8": (0.995, 0.99),
-    "q4": (0.95, 0.9),
+    "q8": (0.9998, 0.9995),
+    "int8": (0.99965, 0.9993),  # to the nearest: 0.99964, 0.99928
+    "q4": (0.98, 0.96),  # to the nearest: 0.970, 0.956
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,8 @@ import onnx
 from insitu.errors import ModelCorrupt
 from insitu.model import head
 from insitu.model.graph import MICROSOFT, Graph, TensorProto
-from insitu.model.linear import linear, linear_after_gelu
+from insitu.model.linear import linear as int8
+from insitu.model.linear import linear_after_gelu
 from insitu.model.quantise import Float
 
 Tensors = Mapping[str, Float]
@@ -33,17 +34,21 @@ def build(
     smoothing: Mapping[str, Float],
     max_tokens: int,
     pooling: str,
+    graph: Graph | None = None,
+    linear: Callable[..., str] = int8,
+    row_bits: int = 8,
 ) -> onnx.ModelProto:
     """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen.
 
     `rotation`: see `insitu.model.rotation`; `smoothing`: factors (size,) by matrix product, see
-    `insitu.model.smoothing`; `pooling`: see `insitu.model.head`.
+    `insitu.model.smoothing`; `pooling`: see `insitu.model.head`. It is built into `graph` (a new one if not given);
+    `linear` makes the matrix products; `row_bits`: see `ModelLock`.
     """
     size, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
     layers, epsilon = int(config["num_hidden_layers"]), float(config["layer_norm_eps"])
     if config.get("hidden_act") != "gelu" or config.get("position_embedding_type", "absolute") != "absolute":
         raise ModelCorrupt(f"config.json asks for {config.get('hidden_act')!r} activations: only BERT's gelu is known.")
-    graph = Graph()
+    graph = graph or Graph()
 
     def tensor(name: str, *shape: int) -> Float:
         if name not in tensors or tensors[name].shape != shape:
@@ -59,7 +64,7 @@ def build(
         fused = [x, residual, *norms, bias]
         return graph.add("SkipLayerNormalization", *fused, domain=MICROSOFT, epsilon=epsilon)
 
-    graph.input("rows", TensorProto.INT8, [head.BATCH, "tokens", size])
+    graph.input("rows", TensorProto.INT8 if row_bits == 8 else TensorProto.FLOAT, [head.BATCH, "tokens", size])
     graph.input("row_scales", TensorProto.FLOAT, [head.BATCH, "tokens", 1])
     graph.input("lengths", TensorProto.INT32, [head.BATCH])
     graph.input("dim", TensorProto.INT64, [1])
@@ -95,7 +100,11 @@ def build(
         # the int8 codes of its result hide the difference (at most 0.0005).
         up = graph.add("FastGelu", up, bias, domain=MICROSOFT)
         dense = f"{source}.output"
-        down, shift = linear_after_gelu(graph, up, tensor(f"{dense}.dense.weight", size, inner).T, f"{name}.down")
+        weight = tensor(f"{dense}.dense.weight", size, inner).T
+        if linear is int8:
+            down, shift = linear_after_gelu(graph, up, weight, f"{name}.down")
+        else:
+            down, shift = linear(graph, up, weight, f"{name}.down"), np.zeros(size, np.float32)
         bias = graph.weight(tensor(f"{dense}.dense.bias", size) + shift, f"{name}.down.bias")
         x = add_norm(down, x, bias, norm(f"{dense}.LayerNorm", f"{name}.down.norm"))
     pooled = head.pool(graph, x, head.token_mask(graph, count), pooling)

@@ -17,6 +17,9 @@ import onnx
 from insitu.errors import ModelCorrupt, ModelNotFound
 from insitu.model import bert, cache, gemma
 from insitu.model import published as published_graph
+from insitu.model.calibrate import Build, moments_of
+from insitu.model.feedback import Float64
+from insitu.model.graph import Graph
 from insitu.model.licence import require_licence
 from insitu.model.lock import ModelLock, RowBlocks
 from insitu.model.manifest import Manifest, load
@@ -42,13 +45,15 @@ def export(
     out: Path | None = None,
     accept_licence: bool = False,
     linear: Linear | None = None,
+    moments: dict[str, Float64] | None = None,
     on_step: Step | None = None,
 ) -> Path:
     """Write the exported model `name` and return its folder.
 
     `name` is a known model or a folder with a `model.json`. `source` holds the published files (default: where `fetch`
     puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). `linear`
-    multiplies in the place of the variant's own way, for `insitu.model.report` (gemma only). A previous export stays
+    multiplies in the place of the variant's own way, and `moments` are what `insitu.model.calibrate` found before,
+    or are filled with it, for `insitu.model.report` (gemma only). A previous export stays
     whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
     `LicenceNotAccepted`, `DiskFull`.
     """
@@ -67,13 +72,22 @@ def export(
         found = (replace(cache.file_ref(source / ref.file), file=ref.file) for ref in manifest.files)
         manifest = replace(manifest, files=tuple(found))
     with cache.staging(out.parent) as folder:
-        lock = _write(manifest, variant, linear or linear_of(variant), source, folder, step)
+        seen = {} if moments is None else moments
+        lock = _write(manifest, variant, linear or linear_of(variant), seen, source, folder, step)
         (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
         _replace_folder(folder, out)
     return out
 
 
-def _write(manifest: Manifest, variant: str, linear: Linear, source: Path, folder: Path, step: Step) -> ModelLock:
+def _write(
+    manifest: Manifest,
+    variant: str,
+    linear: Linear,
+    moments: dict[str, Float64],
+    source: Path,
+    folder: Path,
+    step: Step,
+) -> ModelLock:
     config = manifest.config or json.loads((source / "config.json").read_text(encoding="utf-8"))
     graph = folder / f"transformer.{variant}.onnx"
     data: tuple[FileRef, ...] = ()
@@ -89,12 +103,25 @@ def _write(manifest: Manifest, variant: str, linear: Linear, source: Path, folde
         step("write the token rows")
         parts = _row_parts(weights, manifest, config, row_bits(variant))
         row_count, rows, row_blocks = write_rows(folder, variant, parts)
-        step("build the graph")
-        model = _build(manifest, variant, linear, weights, config, source)
-    graph.write_bytes(model.SerializeToString(deterministic=True))
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
     prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer, row_count)
+    if manifest.family != "onnx":
+        build = _builder(manifest, variant, weights, config, source)
+        if variant != "fp32" and not moments:
+            table = _family(manifest).TABLE
+            factor = np.float32(_family(manifest).row_factor(config))
+            moments |= moments_of(
+                build,
+                lambda ids: weights.rows(table, ids) * factor,
+                row_count,
+                prefix,
+                suffix,
+                lambda done, all: step(f"see what the matrix products read: {done} of {all}"),
+            )
+        step("build the graph")
+        model = build(Graph(moments=moments), linear)
+    graph.write_bytes(model.SerializeToString(deterministic=True))
     vocabulary = _write_vocabulary(tokenizer, folder / "vocabulary.bin", step)
     return ModelLock(
         name=manifest.name,
@@ -148,7 +175,7 @@ def _row_parts(
     weights: Weights, manifest: Manifest, config: Mapping[str, Any], bits: int
 ) -> Iterator[tuple[Int8 | Float, Float]]:
     """The token table in parts: int8 (or float32) rows with their scales."""
-    family = gemma if manifest.family == "gemma" else bert
+    family = _family(manifest)
     if family.TABLE not in weights or weights.shape(family.TABLE)[1] != manifest.full_dim:
         raise ModelCorrupt(f"model.safetensors: {family.TABLE} should have rows of {manifest.full_dim}.")
     factor = np.float32(family.row_factor(config))
@@ -157,30 +184,35 @@ def _row_parts(
         yield codes, scales * factor
 
 
-def _build(
-    manifest: Manifest, variant: str, linear: Linear, weights: Weights, config: Mapping[str, Any], source: Path
-) -> onnx.ModelProto:
-    if manifest.family == "bert":
-        smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
-        return bert.build(weights, config, read_rotation(manifest), smoothing, manifest.max_tokens, manifest.pooling)
+def _family(manifest: Manifest) -> Any:
+    if manifest.family not in ("bert", "gemma"):
+        raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
+    return gemma if manifest.family == "gemma" else bert
+
+
+def _builder(manifest: Manifest, variant: str, weights: Weights, config: Mapping[str, Any], source: Path) -> Build:
+    """What builds the graph of a manifest, again and again."""
     if manifest.family == "gemma":
         dense = _dense(manifest, source)
-        return gemma.build(weights, config, dense, linear, row_bits(variant))
-    raise ModelCorrupt(f"{manifest.name}: this release cannot export the family {manifest.family!r}.")
+        return lambda graph, linear: gemma.build(weights, config, dense, linear, row_bits(variant), graph)
+    smoothing = read_smoothing(manifest, int(config["num_hidden_layers"]), manifest.full_dim)
+    of = (weights, config, read_rotation(manifest), smoothing, manifest.max_tokens, manifest.pooling)
+    return lambda graph, linear: bert.build(*of, graph, linear, row_bits(variant))
 
 
 def _dense(manifest: Manifest, source: Path) -> Float | None:
     """The product of the Dense layers behind pooling (full_dim x size): they have no bias and no activation."""
-    product: Float | None = None
+    product: Float64 | None = None
     for ref in manifest.files:
         if "_Dense/" in ref.file:
             layer = Weights(source / ref.file)
             if "linear.bias" in layer or "linear.weight" not in layer:
                 raise ModelCorrupt(f"{ref.file}: one weight and no bias are known here, found {', '.join(layer)}.")
-            product = layer["linear.weight"] if product is None else layer["linear.weight"] @ product
+            weight = layer["linear.weight"].astype(np.float64)  # the same sums on every machine, once they are rounded
+            product = weight if product is None else weight @ product
     if product is not None and product.shape != (manifest.full_dim, manifest.full_dim):
         raise ModelCorrupt(f"The Dense layers make {product.shape}, not {manifest.full_dim} squared.")
-    return product
+    return None if product is None else product.astype(np.float32)
 
 
 def _write_tokenizer(source: Path, target: Path, row_count: int) -> tuple[tuple[int, ...], tuple[int, ...], int]:

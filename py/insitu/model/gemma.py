@@ -64,12 +64,18 @@ def rope_bases(config: Mapping[str, Any]) -> dict[str, float]:
 
 
 def build(
-    tensors: Tensors, config: Mapping[str, Any], dense: Float | None, linear: Linear, row_bits: int
+    tensors: Tensors,
+    config: Mapping[str, Any],
+    dense: Float | None,
+    linear: Linear,
+    row_bits: int,
+    graph: Graph | None = None,
 ) -> onnx.ModelProto:
     """The graph of DESIGN.md, "An exported model". Raises `ModelCorrupt` if a tensor is missing or misshapen.
 
     `dense` (full_dim x size) comes after pooling: the product of the model's Dense layers, which have neither bias nor
-    activation. `linear` makes each matrix product; `row_bits`: see `ModelLock`.
+    activation. `linear` makes each matrix product; `row_bits`: see `ModelLock`. It is built into `graph`, a new one if
+    not given.
     """
     check(config)
     size, inner = int(config["hidden_size"]), int(config["intermediate_size"])
@@ -80,7 +86,7 @@ def build(
     # transformers makes the window of a bidirectional model (w // 2) + 1 to each side, itself counted.
     reach = int(config["sliding_window"]) // 2
     scale = float(config.get("query_pre_attn_scalar") or head_dim) ** -0.5
-    graph = Graph()
+    graph = graph or Graph()
 
     def tensor(name: str, *shape: int) -> Float:
         found = tensors.get(name)

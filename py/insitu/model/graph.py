@@ -25,10 +25,12 @@ class Graph:
     """Nodes in order; `add` gives the name of a node's first output.
 
     `opset` is the version of the operators' meaning, `prefix` begins each name that is made here: for a part that joins
-    a graph written by somebody else (`join`).
+    a graph written by somebody else (`join`). `moments`: by the name of a matrix product, what `insitu.model.calibrate`
+    saw it read.
     """
 
-    def __init__(self, opset: int = OPSET, prefix: str = "") -> None:
+    def __init__(self, opset: int = OPSET, prefix: str = "", moments: Mapping[str, Array] | None = None) -> None:
+        self.moments = moments or {}
         self._opset = opset
         self._prefix = prefix
         self._nodes: list[onnx.NodeProto] = []

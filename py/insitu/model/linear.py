@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from insitu.model.feedback import Float64, round_weights
 from insitu.model.graph import MICROSOFT, Graph
-from insitu.model.quantise import Float, quantise_columns
+from insitu.model.quantise import Float
 
 # Activations are uint8 around this zero point: int8 x int8 has no fast kernel in the WASM build.
 ZERO_POINT = 128
@@ -54,7 +55,8 @@ def _product(
     graph: Graph, unit: str, largest: str, weight: Float, name: str, levels: int, zero_point: int
 ) -> tuple[str, Float]:
     """(`unit * largest @ weight`, the weight as its codes have it), `unit` within -1..1 or 0..1."""
-    codes, scales = quantise_columns(weight)
+    found, scales = round_weights(weight, graph.moments.get(name), _scales, -127, 127, per_block=False)
+    codes, scales = found.astype(np.int8), scales[0]
     step, zero = graph.constant(np.array(1 / levels, np.float32)), graph.constant(np.array(zero_point, np.uint8))
     product = graph.add(
         "MatMulIntegerToFloat",
@@ -68,3 +70,9 @@ def _product(
         domain=MICROSOFT,
     )
     return graph.add("Mul", product, largest), codes.astype(np.float32) * scales
+
+
+def _scales(weight: Float64, counts: Float64) -> Float64:
+    """One for each column, exact in float32."""
+    largest: Float = (np.abs(weight).max(axis=0) / 127).astype(np.float32)
+    return largest.astype(np.float64)

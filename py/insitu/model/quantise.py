@@ -15,9 +15,3 @@ def quantise_rows(matrix: Float) -> tuple[Int8, Float]:
     safe = np.where(scales > 0, scales, np.float32(1))
     codes = np.clip(np.rint(matrix / safe[:, None]), -127, 127).astype(np.int8)
     return codes, scales.astype(np.float32)
-
-
-def quantise_columns(matrix: Float) -> tuple[Int8, Float]:
-    """The same with one scale per column (an output channel of `x @ matrix`)."""
-    codes, scales = quantise_rows(np.ascontiguousarray(matrix.T))
-    return np.ascontiguousarray(codes.T), scales

@@ -13,6 +13,7 @@ from insitu.embedder import Embedder
 from insitu.errors import VariantUnsupported
 from insitu.model import cache
 from insitu.model.export import export
+from insitu.model.feedback import Float64
 from insitu.model.graph import Graph
 from insitu.model.manifest import load
 from insitu.model.quantise import Float
@@ -51,6 +52,7 @@ def report(
         raise VariantUnsupported(f"{manifest.name} {variant}: there is a report of the gemma family, int8, q8 and q4.")
     texts = texts or [case["text"] for case in golden_cases(manifest) if len(case["text"]) <= LONGEST]
     products: list[str] = []
+    moments: dict[str, Float64] = {}
     rounded = linear_of(variant)
 
     def only(chosen: str | None) -> Linear:
@@ -64,7 +66,7 @@ def report(
     with cache.staging(cache.models_dir()) as folder:
 
         def vectors(chosen: str | None) -> Float:
-            out = export(name, variant, source=source, out=folder / "one", linear=only(chosen))
+            out = export(name, variant, source=source, out=folder / "one", linear=only(chosen), moments=moments)
             runtime = NativeRuntime.open(out)
             block = asyncio.run(Embedder(runtime, runtime.lock).embed(texts, task="none", dim=manifest.full_dim)).block
             return np.frombuffer(block.vectors(), "<f4").reshape(len(texts), -1)

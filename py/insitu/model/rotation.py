@@ -67,6 +67,7 @@ def load_rotation(path: Path, full_dim: int = 384) -> NDArray[np.float32]:
         if length > 1e-3:  # else the basis covers this unit vector already, and the next one will do
             basis[count] = rest_of_row / length
             count += 1
+    basis[np.abs(basis) < 1e-12] = 0  # what is left of a sum that is zero, of one sign or the other
     return basis.astype(np.float32)
 
 

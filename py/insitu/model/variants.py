@@ -9,8 +9,8 @@ from insitu.model.graph import Graph
 from insitu.model.linear import linear
 from insitu.model.quantise import Float
 
-Linear = Callable[[Graph, str, Float, str], str]
-"""(graph, x, weight K x N, name) -> `x @ weight`."""
+Linear = Callable[..., str]
+"""(graph, x, weight K x N, name, smoothing) -> `x @ weight`; see `insitu.model.linear`."""
 
 
 def linear_of(variant: str) -> Linear:
@@ -28,7 +28,7 @@ def linear_of(variant: str) -> Linear:
     return known[variant]
 
 
-def plain(graph: Graph, x: str, weight: Float, name: str) -> str:
+def plain(graph: Graph, x: str, weight: Float, name: str, smoothing: Float | None = None) -> str:
     return graph.add("MatMul", x, graph.weight(weight, f"{name}.weight"))
 
 

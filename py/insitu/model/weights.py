@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -57,6 +57,11 @@ class Weights(Mapping[str, Float]):
         count = self.shape(name)[0]
         for start in range(0, count, ROWS_AT_ONCE):
             yield self._float(name, part[start : min(start + ROWS_AT_ONCE, count)])
+
+    def rows(self, name: str, numbers: Iterable[int]) -> Float:
+        """Some rows of a matrix, in the order of `numbers`."""
+        part = self._file.get_slice(self._names[name])
+        return self._float(name, np.concatenate([part[int(number) : int(number) + 1] for number in numbers]))
 
     def _float(self, name: str, found: NDArray[Any]) -> Float:
         if found.dtype.kind in "iub" and found.dtype.name != "bfloat16":
