@@ -28,6 +28,8 @@ from make_checkpoint import BERT, make, make_bert, manifest
 
 # The names of the published files.
 FILES = {"fp32": "onnx/model.onnx", "q8": "onnx/model_quantized.onnx", "q4": "onnx/model_q4.onnx"}
+# `moments` for an export whose weights are rounded to the nearest code, as they are here.
+NOTHING = {"none": np.eye(1)}
 
 
 def make_gemma(folder: Path, checkpoint: Path, variants: tuple[str, ...] = tuple(FILES)) -> Path:

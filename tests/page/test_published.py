@@ -16,7 +16,7 @@ from insitu.model.export import export
 from insitu.runtime.native import NativeRuntime
 from insitu.site import build_index
 from make_checkpoint import make
-from make_published import make_bert_states, make_gemma
+from make_published import NOTHING, make_bert_states, make_gemma
 from page.conftest import OPEN, caught, wait
 from page.folder import Served
 from page.texts import PAGES, SCRIPTS
@@ -51,7 +51,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         (site / name).write_text(html, "utf-8")
     wait(build_index(site, site / "insitu", runtime, runtime.lock, model_dir=out))
     shutil.copytree(web_dist, site / "insitu", dirs_exist_ok=True)
-    export(str(source / "checkpoint"), variants[1], out=site / "ours")
+    export(str(source / "checkpoint"), variants[1], out=site / "ours", moments=NOTHING)
     return Model(site, runtime)
 
 
