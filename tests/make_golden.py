@@ -20,6 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+
+# Installed by hand, as the docstring says: golden files are made seldom, and never by a test.
 from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]
 
 MAX_TOKENS = 256

@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# torch and transformers are installed by hand: golden files are made seldom, and never by a test.
 import torch  # type: ignore[import-not-found]
 from safetensors.torch import load_file
 from tokenizers import Tokenizer

@@ -44,6 +44,7 @@ async def open_collection(
     `options`: `fields`, `dim` and others of `Collection.open`. Raises as that and `open_model`.
     """
     embedder = await _embedder(model, variant, threads)
+    # The page's runtime has it, which `_embedder` opens; the seam itself knows of no stores.
     store = await embedder.runtime.open_store(name)  # type: ignore[attr-defined]
     return await OpenedCollection.open(embedder, store, **options)
 

@@ -12,6 +12,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,12 @@ ASK = f"""async (options) => {{
 }}"""
 
 
-def export(path: Path, count: int, space: str) -> None:
-    """An export of `count` documents of one passage with random codes, and two fields."""
+def export(
+    path: Path, count: int, space: str, fields: Mapping[str, str], documents: Callable[[range], list[dict[str, Any]]]
+) -> None:
+    """An export of `count` documents of one passage with random codes. `documents`: those of these numbers."""
     random = np.random.default_rng(1)
-    header = {"space": space, "dim": 128, "full": 0, "fields": {"tag": "keyword", "date": "number"}, "documents": count}
+    header = {"space": space, "dim": 128, "full": 0, "fields": fields, "documents": count}
     sha = hashlib.sha256()
     with path.open("wb") as file:
 
@@ -59,15 +62,20 @@ def export(path: Path, count: int, space: str) -> None:
         write(json.dumps({"format": "insitu-collection", "version": 1, **header}).encode() + b"\n")
         for first in range(0, count, 4096):
             rows = min(4096, count - first)
-            documents = [
-                {"id": f"note {n}", "title": "", "text": f"the text of note {n}", "cuts": [0, 16], "hash": f"{n:032x}"}
-                | {"fields": {"tag": f"tag {n % 50}", "date": n}, "rows": 1}
-                for n in range(first, first + rows)
-            ]
-            write(json.dumps({"documents": documents, "rows": rows}).encode() + b"\n")
+            write(json.dumps({"documents": documents(range(first, first + rows)), "rows": rows}).encode() + b"\n")
             write(random.integers(-127, 128, (rows, 128), np.int8).tobytes())
             write(np.full(rows, 1 / 127 / 8, np.float32).tobytes())
         file.write(json.dumps({"end": True, "sha256": sha.hexdigest()}).encode() + b"\n")
+
+
+def document(number: int, text: str, **fields: Any) -> dict[str, Any]:
+    """One of an export."""
+    found = {"id": f"note {number}", "title": "", "text": text, "cuts": [0, len(text)], "hash": f"{number:032x}"}
+    return found | {"fields": fields, "rows": 1}
+
+
+def tagged(numbers: range) -> list[dict[str, Any]]:
+    return [document(n, f"the text of note {n}", tag=f"tag {n % 50}", date=n) for n in numbers]
 
 
 def timed(page: Page, act: str) -> float:
@@ -101,7 +109,8 @@ def main() -> None:
         folder = Path(name)
         shutil.copytree(ROOT / "web/dist", folder / "site")
         shutil.copytree(model, folder / "site/model")
-        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name)
+        fields = {"tag": "keyword", "date": "number"}
+        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name, fields, tagged)
         figures["file, bytes a document"] = (folder / "site/big.insitu").stat().st_size / arguments.count
         path = (ROOT / ".build/chromium").read_text().strip()
         with Served(folder / "site").running() as served:

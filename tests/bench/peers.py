@@ -107,7 +107,7 @@ def _peer(page: Page, name: str, wanted: npt.NDArray[np.int64]) -> Measured:
     options = ["/peers/queries.f32", DIM, K, 3, PATIENCE]
     asked = page.evaluate("(options) => bench.ask(...options)", options)
     found = [[-1 if at is None else at for at in row] for row in asked["found"]]
-    share = recall([np.array(row, np.int64) for row in found], wanted[: len(found)])  # type: ignore[arg-type]
+    share = recall(found, wanted[: len(found)].tolist())
     stored = page.evaluate("bench.store()")
     return Measured(name, built, asked["times"], share, memory, stored["bytes"], stored["took"])
 
@@ -168,7 +168,7 @@ def _insitu(page: Page, asked: list[str], wanted: npt.NDArray[np.int64]) -> Meas
     built = page.evaluate(BUILD)
     memory = resident(page) - before
     done = page.evaluate(ASK, [asked, K])
-    share = recall([np.array(row, np.int64) for row in done["found"]], wanted)  # type: ignore[arg-type]
+    share = recall(done["found"], wanted.tolist())
     # One question after another varies more than the search itself: only the medians can be subtracted.
     took = statistics.median(done["whole"]) - statistics.median(done["embedding"])
     return Measured("insitu", built, [took], share, memory, done["stored"], 0)

@@ -154,6 +154,7 @@ def compare(
             "native": native.bulk,
         }
         for name, r in rivals.items():
+            # mypy does not know the type of a default of a lambda; without one, both would name the last rival.
             bulk[f"{name}, batches of {BATCH}"] = lambda texts, r=r: r.bulk(texts, BATCH)  # type: ignore[misc]
             bulk[f"{name}, one by one"] = lambda texts, r=r: r.bulk(texts, 1)  # type: ignore[misc]
         if "query" in args.only:
@@ -236,70 +237,69 @@ def starts(playwright: Playwright, report: Report, args: argparse.Namespace, pro
     report.notes.append(f"The second visit asked the server for {len(visits[0][1].files)} files, {again:,} bytes.")
 
 
-def scans(
-    playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
-) -> None:
-    """Scan time and recall on real vectors."""
+def real_vectors(
+    report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress, measure: str
+) -> Iterator[tuple[int, scan.Vectors]]:
+    """(count, that many real vectors) for each size; a size for which there are too few texts is noted and left out."""
     native = NativeSubject(model_dir, 0)
     try:
         for count in args.vectors:
             try:
                 vectors = embed_sentences(native, count, progress)
             except ValueError as error:
-                report.notes.append(f"Scan of {count:,} vectors left out: {error}")
+                report.notes.append(f"{measure} {count:,} vectors left out: {error}")
                 continue
-            result = scan.measure(playwright, vectors, OUT / "scan", WEB)
-            name = f"scan of {count:,} x {scan.DIM}"
-            figure = report.add(name, f"page, {result.kernel} kernel", 1, "ms", result.times)
-            report.check(f"{name}: recall@10 against the same codes", result.recall_codes, ">=", 1.0, "")
-            report.check(f"{name}: recall@10 against float32", result.recall_floats, ">=", 0.99, "")
-            if count == 100_000:
-                report.check(f"{name}, one thread", figure.median, "<=", 1.0, "ms")
-            report.notes.append(f"The {count:,} vectors are drawn from {vectors.what}.")
+            yield count, vectors
     finally:
         native.close()
+
+
+def scans(
+    playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
+) -> None:
+    """Scan time and recall on real vectors."""
+    for count, vectors in real_vectors(report, model_dir, args, progress, "Scan of"):
+        result = scan.measure(playwright, vectors, OUT / "scan", WEB)
+        name = f"scan of {count:,} x {scan.DIM}"
+        figure = report.add(name, f"page, {result.kernel} kernel", 1, "ms", result.times)
+        report.check(f"{name}: recall@10 against the same codes", result.recall_codes, ">=", 1.0, "")
+        report.check(f"{name}: recall@10 against float32", result.recall_floats, ">=", 0.99, "")
+        if count == 100_000:
+            report.check(f"{name}, one thread", figure.median, "<=", 1.0, "ms")
+        report.notes.append(f"The {count:,} vectors are drawn from {vectors.what}.")
 
 
 def beside_peers(
     playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
 ) -> None:
     """Other vector stores for the browser, on the real vectors of each size."""
-    native = NativeSubject(model_dir, 0)
-    try:
-        for count in args.vectors:
-            try:
-                vectors = embed_sentences(native, count, progress)
-            except ValueError as error:
-                report.notes.append(f"Peers on {count:,} vectors left out: {error}")
-                continue
-            task = progress.add_task(f"peers, {count:,} vectors", total=None)
+    for count, vectors in real_vectors(report, model_dir, args, progress, "Peers on"):
+        task = progress.add_task(f"peers, {count:,} vectors", total=None)
 
-            def show(name: str, task: TaskID = task, count: int = count) -> None:
-                progress.update(task, description=f"peers, {count:,} vectors: {name}")
+        def show(name: str, task: TaskID = task, count: int = count) -> None:
+            progress.update(task, description=f"peers, {count:,} vectors: {name}")
 
-            measured, failed = peers.measure(playwright, vectors, OUT / "peers", WEB, model_dir, show)
-            progress.remove_task(task)
-            what = f"{count:,} x {scan.DIM}"
-            alone = scan.measure(playwright, vectors, OUT / "scan", WEB)
-            for unit, measure, values in (
-                ("s", "to build", lambda m: [m.build / 1e3]),
-                ("ms", "query", lambda m: m.times),
-                ("", "recall@10", lambda m: [m.recall]),
-                ("MB", "memory", lambda m: [m.memory / 1e6]),
-                ("MB", "stored", lambda m: [m.stored / 1e6]),
-            ):
-                if measure == "query":
-                    report.add(f"{what}: {measure}", "insitu, its scan alone", 1, unit, alone.times)
-                for one in measured:
-                    if measure == "memory" and one.memory <= 0:  # the model's own garbage went at the same time
-                        report.notes.append(f"{one.name}: what {count:,} vectors take in memory was lost in the rest.")
-                    else:
-                        report.add(f"{what}: {measure}", one.name, 1, unit, values(one))
-            report.notes += [f"{name} on {count:,} vectors gave no figures: {why}" for name, why in failed.items()]
-            report.notes.append(f"The {count:,} vectors of the peers are drawn from {vectors.what}.")
-        report.versions.update({f"peer {name}": version for name, version in peers.versions().items()})
-    finally:
-        native.close()
+        measured, failed = peers.measure(playwright, vectors, OUT / "peers", WEB, model_dir, show)
+        progress.remove_task(task)
+        what = f"{count:,} x {scan.DIM}"
+        alone = scan.measure(playwright, vectors, OUT / "scan", WEB)
+        for unit, measure, values in (
+            ("s", "to build", lambda m: [m.build / 1e3]),
+            ("ms", "query", lambda m: m.times),
+            ("", "recall@10", lambda m: [m.recall]),
+            ("MB", "memory", lambda m: [m.memory / 1e6]),
+            ("MB", "stored", lambda m: [m.stored / 1e6]),
+        ):
+            if measure == "query":
+                report.add(f"{what}: {measure}", "insitu, its scan alone", 1, unit, alone.times)
+            for one in measured:
+                if measure == "memory" and one.memory <= 0:  # the model's own garbage went at the same time
+                    report.notes.append(f"{one.name}: what {count:,} vectors take in memory was lost in the rest.")
+                else:
+                    report.add(f"{what}: {measure}", one.name, 1, unit, values(one))
+        report.notes += [f"{name} on {count:,} vectors gave no figures: {why}" for name, why in failed.items()]
+        report.notes.append(f"The {count:,} vectors of the peers are drawn from {vectors.what}.")
+    report.versions.update({f"peer {name}": version for name, version in peers.versions().items()})
 
 
 def embed_sentences(native: NativeSubject, count: int, progress: Progress) -> scan.Vectors:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,7 +71,7 @@ def best(scores: Floats) -> npt.NDArray[np.int64]:
     return order.astype(np.int64)
 
 
-def recall(found: npt.NDArray[np.int64], wanted: npt.NDArray[np.int64]) -> float:
+def recall(found: Iterable[Sequence[int]], wanted: Iterable[Sequence[int]]) -> float:
     """The mean share of `wanted` that is in `found`, row by row."""
     return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, wanted, strict=True)]))
 
@@ -111,10 +111,10 @@ def measure(playwright: Playwright, vectors: Vectors, out: Path, web: Path) -> S
             result = page.evaluate("([rounds, k]) => bench.scan(rounds, k)", [ROUNDS, K])
     finally:
         site.close()
-    found = np.array(result["found"], np.int64)
+    found = result["found"]
     asked = vectors.floats[questions].astype(np.float64)
     units = (abs(asked).max(1, keepdims=True) / QUERY_MOST).astype(np.float32)
     products = np.floor(asked / units + 0.5) @ vectors.codes[texts].astype(np.float64).T
-    exact = best(products.astype(np.float32) * vectors.scales[texts] * units)
-    floats = best(vectors.floats[questions] @ vectors.floats[texts].T)
+    exact = best(products.astype(np.float32) * vectors.scales[texts] * units).tolist()
+    floats = best(vectors.floats[questions] @ vectors.floats[texts].T).tolist()
     return Scanned(str(kernel), list(map(float, result["times"])), recall(found, exact), recall(found, floats))

