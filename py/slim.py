@@ -1,7 +1,7 @@
-"""The build hook of the wheel `insitu`: sources go in without comments and inner docstrings, indented by ones.
+"""The build hook of the wheel `insitu`: sources without comments, and inner ones without docstrings and annotations.
 
-The wheel must stay under 150 kB, as notebooks load it over the network each time they start; comments and inner
-docstrings are a seventh of it. Lines keep their numbers, so a traceback points at the line of the repository.
+The wheel must stay under 150 kB, as notebooks load it over the network each time they start, and these are a fifth of
+it. Lines keep their numbers, so a traceback points at the line of the repository.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 import zopfli.zlib
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-# What users call, and what `help()` and `insitu --help` show.
+# What users call, and what `help()`, `insitu --help` (which typer makes from annotations) and editors show.
 PUBLIC = (
     "insitu/__init__.py",
     "insitu/cli/",
@@ -83,26 +83,102 @@ def pack(files: dict[zipfile.ZipInfo, bytes]) -> bytes:
 
 
 def slim(source: bytes, *, public: bool) -> bytes:
-    """The source without comments, indented by ones, without docstrings unless `public`; as many lines as before."""
+    """The source without comments, indented by ones; unless `public` also bare. As many lines as before."""
     text = source.decode()
     lines = text.split("\n")
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             row, column = token.start
             lines[row - 1] = lines[row - 1][:column].rstrip()
-    if not public:
-        for node in ast.walk(ast.parse(text)):
-            if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-                continue
-            if ast.get_docstring(node, clean=False) is None:
-                continue
-            first = node.body[0]
-            assert first.end_lineno is not None
-            lines[first.lineno - 1 : first.end_lineno] = [""] * (first.end_lineno - first.lineno + 1)
-            # A body of nothing else, as protocols have it, still needs a statement.
-            lines[first.lineno - 1] = " " * first.col_offset + ('""' if len(node.body) == 1 else "")
-            lines[first.lineno - 1] = lines[first.lineno - 1].rstrip()
-    return _indented_by_ones("\n".join(lines)).encode()
+    text = "\n".join(lines)
+    return _indented_by_ones(text if public else bare(text)).encode()
+
+
+def bare(text: str) -> str:
+    """The source without docstrings, without annotations, and without the imports that only annotations used.
+
+    What dataclasses and protocols have in their bodies stays, and with it `from __future__ import annotations`.
+    """
+    lines, tree = text.encode().split(b"\n"), ast.parse(text)  # offsets of ast are bytes of UTF-8
+    _drop_docstrings(lines, tree)
+    _drop_annotations(lines, tree)
+    left = ast.parse(b"\n".join(lines))
+    idle = _names(tree) - _names(left)
+    if not any(isinstance(node, ast.AnnAssign) or getattr(node, "returns", None) for node in ast.walk(left)):
+        idle.add("annotations")
+    _drop_imports(lines, left, idle)
+    return b"\n".join(lines).decode()
+
+
+def _drop_docstrings(lines: list[bytes], tree: ast.Module) -> None:
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        if ast.get_docstring(node, clean=False) is None:
+            continue
+        # A body of nothing else, as protocols have it, still needs a statement.
+        _replace(lines, node.body[0], b'""' if len(node.body) == 1 else b"")
+
+
+def _drop_annotations(lines: list[bytes], tree: ast.Module) -> None:
+    fields = {id(line) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for line in node.body}
+    cuts: list[tuple[int, int, int, int]] = []  # rows and columns: from, to
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(lineno=row, col_offset=column, arg=name, annotation=ast.expr()):
+                cuts.append((row, column + len(name.encode()), *_end(node)))
+            # The next two are statements outside of brackets: one whose annotation spans lines keeps it.
+            case ast.FunctionDef(returns=ast.expr() as type_) | ast.AsyncFunctionDef(returns=ast.expr() as type_):
+                row, column = type_.lineno, type_.col_offset
+                closing = lines[row - 1].rfind(b")", 0, column)
+                if type_.end_lineno == row and lines[row - 1][closing:column].split() == [b")", b"->"]:
+                    cuts.append((row, closing + 1, *_end(type_)))
+            case ast.AnnAssign(target=target, annotation=type_, value=ast.expr()) if id(node) not in fields:
+                if target.end_lineno == type_.end_lineno:
+                    cuts.append((*_end(target), *_end(type_)))
+    for row, column, last, end in sorted(cuts, reverse=True):
+        tail = lines[last - 1][end:]
+        lines[row - 1 : last] = [lines[row - 1][:column], *[b""] * (last - row)]
+        lines[last - 1] += tail
+
+
+def _drop_imports(lines: list[bytes], tree: ast.Module, idle: set[str]) -> None:
+    """Imports of names in `idle` leave the module's own lines, and `if TYPE_CHECKING` when it holds nothing else."""
+    for statement in tree.body:
+        checked = isinstance(statement, ast.If) and ast.unparse(statement.test) == "TYPE_CHECKING"
+        imports = statement.body if isinstance(statement, ast.If) and checked else [statement]
+        kept = [_drop_names(lines, line, idle) for line in imports if isinstance(line, (ast.Import, ast.ImportFrom))]
+        if checked and len(kept) == len(imports) and not any(kept):
+            _replace(lines, statement, b"")
+
+
+def _drop_names(lines: list[bytes], statement: ast.Import | ast.ImportFrom, idle: set[str]) -> bool:
+    """Whether anything is left of the import."""
+    names = [name for name in statement.names if (name.asname or name.name).partition(".")[0] not in idle]
+    if names and len(names) < len(statement.names):
+        statement.names = names
+        _replace(lines, statement, ast.unparse(statement).encode())
+    elif not names:
+        _replace(lines, statement, b"")
+    return bool(names)
+
+
+def _names(tree: ast.Module) -> set[str]:
+    """What code speaks of, be it in a string, as `__all__` does."""
+    names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    return names | {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+
+
+def _end(node: ast.expr | ast.arg) -> tuple[int, int]:
+    assert node.end_lineno is not None and node.end_col_offset is not None
+    return node.end_lineno, node.end_col_offset
+
+
+def _replace(lines: list[bytes], node: ast.stmt, by: bytes) -> None:
+    """Put `by` in the place of a statement that has its lines for itself."""
+    assert node.end_lineno is not None
+    lines[node.lineno - 1 : node.end_lineno] = [b""] * (node.end_lineno - node.lineno + 1)
+    lines[node.lineno - 1] = by and b" " * node.col_offset + by
 
 
 def _indented_by_ones(text: str) -> str:

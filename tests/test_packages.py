@@ -11,31 +11,131 @@ import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+import slim
 from conftest import MODELS, ROOT, built, serving
 from test_readme import PAGES, page_of
 
 
-def code(source: bytes) -> str:
-    """What Python makes of a source, without its docstrings."""
-    tree = ast.parse(source)
+class Bare(ast.NodeTransformer):
+    """What no interpreter needs of an inner module: annotations outside the bodies of classes, and docstrings."""
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        node.returns = None
+        return self.generic_visit(node)
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+        node.body = [line if isinstance(line, ast.AnnAssign) else self.visit(line) for line in node.body]
+        return node
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        return node if node.value is None else ast.Assign([node.target], node.value)
+
+
+def code(source: bytes, *, bare: bool) -> str:
+    """What Python makes of a source without its docstrings; of a bare one also without annotations and imports."""
+    tree = Bare().visit(ast.parse(source)) if bare else ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             match node.body:
                 case [ast.Expr(ast.Constant(str())), *rest]:
                     node.body = rest
+        if isinstance(node, ast.Module) and bare:
+            node.body = [line for line in node.body if not isinstance(line, ast.Import | ast.ImportFrom)]
+            node.body = [line for line in node.body if "id='TYPE_CHECKING'" not in ast.dump(line)]
     return ast.dump(tree)
 
 
 def test_the_wheel_holds_the_code_of_the_repository_line_for_line(wheel: Path) -> None:
+    public = [ROOT / "py" / name for name in slim.PUBLIC]
+    assert all(path.exists() for path in public)
     with zipfile.ZipFile(wheel) as archive:
         for path in (ROOT / "py/insitu").rglob("*.py"):
             packed, source = archive.read(path.relative_to(ROOT / "py").as_posix()), path.read_bytes()
-            assert code(packed) == code(source) and packed.count(b"\n") == source.count(b"\n"), path
+            bare = not any(path.is_relative_to(place) for place in public)
+            assert code(packed, bare=bare) == code(source, bare=bare), path
+            assert packed.count(b"\n") == source.count(b"\n"), path
         assert archive.testzip() is None
+
+
+def test_every_name_in_the_wheel_is_known_and_every_module_loads(wheel: Path, tmp_path: Path) -> None:
+    """Imports that only annotations used are left out of it: none may be missing where code runs."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    ruff = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "F821,F822,F823", str(tmp_path)]
+    done = subprocess.run(ruff, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    names = [".".join(path.relative_to(tmp_path).with_suffix("").parts) for path in tmp_path.glob("insitu/**/*.py")]
+    # One runs the command line, the others stand on Pyodide's modules.
+    left = {"insitu.__main__", "insitu.runtime.web", "insitu.bridge", "insitu.notebook"}
+    load = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nfor name in {sorted(set(names) - left)}: __import__(name)"
+    )
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+ODD = '''"""A module."""
+from __future__ import annotations
+import io, os  # both
+from collections.abc import (
+    Iterator,
+    Sequence,
+)
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from json import JSONDecoder
+class A:
+    """Only this."""
+def é(ä: Sequence[str], *, b: "tuple[int, str]" = (1, ")"), **c: (int)) -> (
+    tuple[Sequence[str], int]
+):
+    """Words."""
+    d: dict[str, int] = {"->": 1}; e: int
+    e: int = len(ä)
+    return list(ä), e + d["->"] + b[0]
+def g(
+    a: Sequence[
+        int
+    ],
+    b: JSONDecoder | io.StringIO | None = None) -> int: return len(a)
+h: Iterator[int] = iter([os.getpid()])
+'''
+
+
+def test_a_slimmed_source_keeps_its_lines_and_does_what_it_did() -> None:
+    thin = slim.slim(ODD.encode(), public=False).decode()
+    assert thin.count("\n") == ODD.count("\n")
+    assert not re.search(r"Words|Only|both|JSONDecoder|Iterator|if TYPE_CHECKING|io\b", thin)
+    for source in (ODD, thin):
+        space: dict[str, Any] = {}
+        exec(source, space)  # nothing but the lines above
+        assert space["é"](["x"], b=(2, "")) == (["x"], 4) and space["g"]([1, 2]) == 2
+        assert next(space["h"]) == os.getpid()
+
+
+def test_a_slimmed_dataclass_keeps_its_fields() -> None:
+    source = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom fractions import Fraction\n"
+    source += (
+        "@dataclass\nclass A:\n    part: Fraction\n    name: str = 'b'\n    def of(self, x: int) -> int: return x\n"
+    )
+    space: dict[str, Any] = {}
+    exec(slim.slim(source.encode(), public=False), space)
+    assert repr(space["A"](1)) == "A(part=1, name='b')" and space["A"](1).of(2) == 2
+    assert "x: int" not in slim.slim(source.encode(), public=False).decode()
+    assert "x: int" in slim.slim(source.encode(), public=True).decode()
 
 
 @dataclass(frozen=True)
