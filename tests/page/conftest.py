@@ -91,6 +91,12 @@ def opened(browser: Browser, site: Path) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture
+def name(request: pytest.FixtureRequest) -> str:
+    """A name for the collection of one test: those that share a page share what it keeps."""
+    return f"{request.path.stem} {request.node.name}"
+
+
 @dataclass(frozen=True)
 class Visited:
     """`page`, on which `open()` was called and everything settled; `first` and `settled` are its `stats()` then and

@@ -238,12 +238,15 @@ def second(opened: Page) -> Iterator[Page]:
     page.close()
 
 
-def test_a_damaged_segment_is_named_the_rest_answers_and_a_put_repairs_it(opened: Page, second: Page) -> None:
-    opened.evaluate(MAKE, ["damaged", {"fields": FIELDS}, NOTES[:1]])
+def test_a_damaged_segment_is_named_the_rest_answers_and_a_put_repairs_it(
+    opened: Page, second: Page, name: str
+) -> None:
+    opened.evaluate(MAKE, [name, {"fields": FIELDS}, NOTES[:1]])
     opened.evaluate("(all) => notes.put(all)", NOTES[1:3])
     opened.evaluate("(all) => notes.put(all)", NOTES[3:])
-    opened.evaluate("""() => new Promise((done, failed) => {
-        const opening = indexedDB.open('insitu collection damaged');
+    opened.evaluate(
+        """(name) => new Promise((done, failed) => {
+        const opening = indexedDB.open(`insitu collection ${name}`);
         opening.onsuccess = () => {
             const tx = opening.result.transaction('segments', 'readwrite');
             const store = tx.objectStore('segments');
@@ -254,8 +257,10 @@ def test_a_damaged_segment_is_named_the_rest_answers_and_a_put_repairs_it(opened
             tx.oncomplete = () => (opening.result.close(), done());
             tx.onerror = failed;
         };
-    })""")
-    second.evaluate(MAKE, ["damaged", {}, None])
+    })""",
+        name,
+    )
+    second.evaluate(MAKE, [name, {}, None])
     assert sorted(ids(second, "where did I park")) == ["car", "tyre"]
     stats = second.evaluate("notes.stats()")
     assert (stats["damaged"], stats["missing"], stats["documents"]) == ([1], 2, 4)
@@ -266,9 +271,9 @@ def test_a_damaged_segment_is_named_the_rest_answers_and_a_put_repairs_it(opened
     assert second.evaluate("async () => (await notes.stats()).missing") == 0
 
 
-def test_another_tab_sees_changes_within_a_second(opened: Page, second: Page) -> None:
-    opened.evaluate(MAKE, ["shared", {"fields": FIELDS}, NOTES[:2]])
-    second.evaluate(MAKE, ["shared", {"fields": FIELDS}, None])
+def test_another_tab_sees_changes_within_a_second(opened: Page, second: Page, name: str) -> None:
+    opened.evaluate(MAKE, [name, {"fields": FIELDS}, NOTES[:2]])
+    second.evaluate(MAKE, [name, {"fields": FIELDS}, None])
     assert sorted(ids(second, "car")) == ["car", "cat"]
     opened.evaluate("(all) => notes.put(all)", NOTES[2:])
     second.wait_for_function("async () => (await notes.search('car')).length === 4", timeout=1000)
@@ -278,9 +283,9 @@ def test_another_tab_sees_changes_within_a_second(opened: Page, second: Page) ->
     assert opened.evaluate("async () => (await notes.search(null, {where: {tag: 'street'}}))[0].text") == "a dog"
 
 
-def test_two_tabs_may_write_at_once(opened: Page, second: Page) -> None:
+def test_two_tabs_may_write_at_once(opened: Page, second: Page, name: str) -> None:
     for page in (opened, second):
-        page.evaluate(MAKE, ["both", {}, None])
+        page.evaluate(MAKE, [name, {}, None])
     put = """(who) => {
         const all = Array.from({length: 1000}, (_, i) => ({id: `${who} ${i}`, text: `${who} ${i}`}));
         window.putting = notes.put(all);
@@ -293,40 +298,41 @@ def test_two_tabs_may_write_at_once(opened: Page, second: Page) -> None:
         stats = page.evaluate("notes.stats()")
         assert (stats["documents"], stats["passages"], stats["dead"]) == (2000, 2000, 0)
         found = ids(page, "left", k=1000) + ids(page, "right", k=1000)
-        assert {name.split()[0] for name in found} == {"left", "right"}
+        assert {id.split()[0] for id in found} == {"left", "right"}
 
 
-def test_a_newer_release_in_another_tab_need_not_wait(opened: Page) -> None:
-    opened.evaluate(MAKE, ["newer", {}, NOTES[3:]])
-    upgrade = """() => new Promise((done) => {
-        const opening = indexedDB.open('insitu collection newer', 99);
+def test_a_newer_release_in_another_tab_need_not_wait(opened: Page, name: str) -> None:
+    opened.evaluate(MAKE, [name, {}, NOTES[3:]])
+    upgrade = """(name) => new Promise((done) => {
+        const opening = indexedDB.open(`insitu collection ${name}`, 99);
         opening.onblocked = () => done('blocked');
         opening.onsuccess = () => (opening.result.close(), done('upgraded'));
     })"""
-    assert opened.evaluate(upgrade) == "upgraded"
+    assert opened.evaluate(upgrade, name) == "upgraded"
     assert caught(opened, "notes.stats()")[1] == "collection-version"
-    assert caught(opened, "insitu.collection('newer')")[1] == "collection-version"
+    assert caught(opened, "insitu.collection(notes.name)")[1] == "collection-version"
     assert caught(opened, "notes.put([{id: 'a', text: 'b'}])")[1] == "collection-version"
 
 
-def test_what_the_browser_removed_is_told(opened: Page) -> None:
+def test_what_the_browser_removed_is_told(opened: Page, name: str) -> None:
     page = opened.context.new_page()
     page.set_default_timeout(120_000)
     page.goto(opened.url)
-    opened.evaluate(MAKE, ["removed", {}, NOTES[3:]])
+    opened.evaluate(MAKE, [name, {}, NOTES[3:]])
     assert opened.evaluate("async () => (await notes.stats()).evicted") is False
     page.evaluate(
-        "() => new Promise((done) => { indexedDB.deleteDatabase('insitu collection removed').onsuccess = done; })"
+        "(name) => new Promise((done) => { indexedDB.deleteDatabase(`insitu collection ${name}`).onsuccess = done; })",
+        name,
     )
     assert caught(opened, "notes.search('tube')")[1] == "collection-corrupt"
     page.evaluate(OPEN)
-    page.evaluate(MAKE, ["removed", {}, None])
+    page.evaluate(MAKE, [name, {}, None])
     stats = page.evaluate("notes.stats()")
     assert (stats["evicted"], stats["documents"]) == (True, 0)
     page.close()
 
 
-def test_nothing_rests_on_the_clock_of_the_machine(serve_site: Serve, faulty: Page) -> None:
+def test_nothing_rests_on_the_clock_of_the_machine(serve_site: Serve, faulty: Page, name: str) -> None:
     back = b"""{
         let now = 2e12;
         const before = () => (now -= 3_600_000);
@@ -334,18 +340,18 @@ def test_nothing_rests_on_the_clock_of_the_machine(serve_site: Serve, faulty: Pa
         globalThis.Date = class extends Date { constructor(...given) { super(...(given.length ? given : [before()])); } };
     }"""
     opened_on(faulty, serve_site(script=back))
-    faulty.evaluate(MAKE, ["clock", {"fields": FIELDS}, NOTES[:2]])
+    faulty.evaluate(MAKE, [name, {"fields": FIELDS}, NOTES[:2]])
     faulty.evaluate("(all) => notes.put(all)", NOTES[2:])
     faulty.evaluate("notes.put([{id: 'cat', text: 'The aquarium leaks.', fields: {tag: 'new'}}])")
     assert faulty.evaluate("notes.delete(['tax'])") == 1
     faulty.evaluate("insitu.close()")
     faulty.evaluate(OPEN)
-    faulty.evaluate(MAKE, ["clock", {"fields": FIELDS}, None])
+    faulty.evaluate(MAKE, [name, {"fields": FIELDS}, None])
     assert ids(faulty, None, where={}) == ["cat", "tyre", "car"]
     assert ids(faulty, "fish tank", k=1) == ["cat"]
 
 
-def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page) -> None:
+def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page, name: str) -> None:
     page = opened.context.new_page()
     page.set_default_timeout(120_000)
     page.add_init_script(
@@ -354,7 +360,7 @@ def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page
     )
     page.goto(opened.url)
     page.evaluate(OPEN)
-    page.evaluate(MAKE, ["dying", {}, NOTES[3:]])
+    page.evaluate(MAKE, [name, {}, NOTES[3:]])
     many = [{"id": str(i), "text": f"number {i}"} for i in range(300)]
     dying = """async (many) => {
         const calls = [notes.put(many, {onProgress(done) {
@@ -367,7 +373,7 @@ def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page
     }"""
     assert page.evaluate(dying, many) == ["worker-died"] * 4
     page.evaluate(OPEN)
-    page.evaluate(MAKE, ["dying", {}, None])
+    page.evaluate(MAKE, [name, {}, None])
     # The page heard of the first commit; the worker may have been further.
     stored = page.evaluate("async () => (await notes.stats()).documents") - 1
     assert stored in (128, 256, 300)
@@ -377,28 +383,28 @@ def test_a_worker_that_dies_ends_its_calls_and_the_next_one_goes_on(opened: Page
     page.close()
 
 
-def test_it_is_a_dictionary_that_is_searched(opened: Page, second: Page) -> None:
+def test_it_is_a_dictionary_that_is_searched(opened: Page, second: Page, name: str) -> None:
     chance = random.Random(7)
     model: dict[str, str] = {}
     for page in (opened, second):
-        page.evaluate(MAKE, ["model", {"fields": FIELDS}, None])
+        page.evaluate(MAKE, [name, {"fields": FIELDS}, None])
     for _ in range(40):
         page = chance.choice((opened, second))
         names = [str(chance.randrange(12)) for _ in range(chance.randrange(1, 5))]
         if chance.random() < 0.6:
-            new = {name: f"{chance.choice(['cat', 'car', 'tax'])} {chance.randrange(3)}" for name in names}
+            new = {id: f"{chance.choice(['cat', 'car', 'tax'])} {chance.randrange(3)}" for id in names}
             page.evaluate(
                 "(all) => notes.put(all)",
-                [{"id": name, "text": text, "fields": {"tag": text[:3]}} for name, text in new.items()],
+                [{"id": id, "text": text, "fields": {"tag": text[:3]}} for id, text in new.items()],
             )
             model |= new
         else:
             assert page.evaluate("(ids) => notes.delete(ids)", names) == len(model.keys() & set(names))
-            for name in names:
-                model.pop(name, None)
+            for id in names:
+                model.pop(id, None)
         page = chance.choice((opened, second))
         page.wait_for_function("async (n) => (await notes.stats()).documents === n", arg=len(model), timeout=1500)
         found = page.evaluate("notes.search('cat', {k: 50})")
         assert {hit["id"]: hit["text"] for hit in found} == model
         tagged = ids(page, None, k=50, where={"tag": "car"})
-        assert sorted(tagged) == sorted(name for name, text in model.items() if text.startswith("car"))
+        assert sorted(tagged) == sorted(id for id, text in model.items() if text.startswith("car"))

@@ -27,7 +27,7 @@ FIELDS = {"tag": "keyword", "date": "number"}
 
 @pytest.fixture(scope="module", params=[False, True], ids=["scan", "rescore"])
 def notes(opened: Page, request: pytest.FixtureRequest) -> Iterator[Page]:
-    done = opened.evaluate(MAKE, [f"notes {request.param}", {"fields": FIELDS, "rescore": request.param}, NOTES])
+    done = opened.evaluate(MAKE, [f"{__name__} {request.param}", {"fields": FIELDS, "rescore": request.param}, NOTES])
     assert done == {"embedded": 4, "unchanged": 0, "passages": 4}
     yield opened
 
@@ -122,29 +122,29 @@ def test_bad_input_is_a_named_error_and_changes_nothing(notes: Page, act: str, c
     assert after == before
 
 
-def test_any_string_is_an_id(opened: Page) -> None:
-    names = ["", " ", "a\0b", "é", "e\u0301", "🙂", "__proto__", "constructor", "x" * 5000]
-    opened.evaluate(MAKE, ["odd ids", {}, [{"id": name, "text": f"text {i}"} for i, name in enumerate(names)]])
+def test_any_string_is_an_id(opened: Page, name: str) -> None:
+    odd = ["", " ", "a\0b", "é", "e\u0301", "🙂", "__proto__", "constructor", "x" * 5000]
+    opened.evaluate(MAKE, [name, {}, [{"id": id, "text": f"text {i}"} for i, id in enumerate(odd)]])
     opened.evaluate("notes.put([{id: '\\ud800', text: 'a lone \\udc00 surrogate'}])")
     found = opened.evaluate("async () => (await notes.search('text', {k: 50})).map(({ id }) => JSON.stringify(id))")
-    assert sorted(json.loads(id) for id in found if "ud800" not in id) == sorted(names)
+    assert sorted(json.loads(id) for id in found if "ud800" not in id) == sorted(odd)
     assert [id for id in found if "ud800" in id] == ['"\\ud800"']
-    assert opened.evaluate("(ids) => notes.delete(ids)", names) == len(names)
+    assert opened.evaluate("(ids) => notes.delete(ids)", odd) == len(odd)
     assert opened.evaluate("async () => (await notes.search('text')).length") == 1
 
 
-def test_a_long_document_gives_one_hit_with_its_passage(opened: Page) -> None:
+def test_a_long_document_gives_one_hit_with_its_passage(opened: Page, name: str) -> None:
     long = "\n\n".join(f"{html}" for html in PAGES.values())
-    opened.evaluate(MAKE, ["long", {}, [{"id": "long", "text": long * 3}, NOTES[3]]])
+    opened.evaluate(MAKE, [name, {}, [{"id": "long", "text": long * 3}, NOTES[3]]])
     (hit,) = [hit for hit in search(opened, next(iter(QUESTIONS))) if hit["id"] == "long"]
     assert hit["text"] in long * 3
     assert 0 < len(hit["text"]) < len(long) / 4
     assert len(ids(opened, "tube")) == 2
 
 
-def test_an_abort_leaves_what_was_committed_and_goes_on_from_there(opened: Page) -> None:
+def test_an_abort_leaves_what_was_committed_and_goes_on_from_there(opened: Page, name: str) -> None:
     many = [{"id": str(i), "text": f"Note {i}: it is {i} o'clock."} for i in range(300)]
-    opened.evaluate(MAKE, ["aborted", {}, None])
+    opened.evaluate(MAKE, [name, {}, None])
     put = """async (all) => {
         const stop = new AbortController();
         const steps = [];

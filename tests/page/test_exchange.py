@@ -36,7 +36,7 @@ IMPORT = """async ([name, data, options]) => {
 
 @pytest.fixture(scope="module")
 def notes(opened: Page) -> Iterator[Page]:
-    opened.evaluate(MAKE, ["exported", {"fields": FIELDS, "rescore": True}, NOTES])
+    opened.evaluate(MAKE, [__name__, {"fields": FIELDS, "rescore": True}, NOTES])
     opened.evaluate("notes.delete(['tax'])")
     yield opened
 
@@ -59,10 +59,10 @@ def search(page: Page) -> Any:
     return page.evaluate("notes.search('where did I park')")
 
 
-def test_an_export_comes_back_whole(notes: Page) -> None:
+def test_an_export_comes_back_whole(notes: Page, name: str) -> None:
     wanted = search(notes)
     assert wanted[0]["id"] == "car" and len(wanted) == 3
-    assert restore(notes, "a new one", export(notes)) == wanted
+    assert restore(notes, name, export(notes)) == wanted
     assert notes.evaluate("async () => (await imported.put([])).embedded") == 0
     assert notes.evaluate("async () => (await imported.search(null, {where: {tag: 'home'}})).length") == 2
 
@@ -71,12 +71,12 @@ def test_an_import_replaces_what_was_there(notes: Page) -> None:
     wanted, data = search(notes), export(notes)
     notes.evaluate("notes.put([{id: 'more', text: 'I parked the car in the garage.'}])")
     assert len(search(notes)) == 4
-    assert restore(notes, "exported", data) == wanted
+    assert restore(notes, __name__, data) == wanted
     assert search(notes) == wanted, "the handle from before the import goes on"
 
 
 def test_cpython_reads_the_file_of_the_page_and_the_page_that_of_cpython(
-    notes: Page, runtime: Any, tmp_path: Path
+    notes: Page, runtime: Any, tmp_path: Path, name: str
 ) -> None:
     (tmp_path / "page").write_bytes(export(notes))
     embedder = Embedder(runtime, runtime.lock)
@@ -93,20 +93,22 @@ def test_cpython_reads_the_file_of_the_page_and_the_page_that_of_cpython(
     wanted = search(notes)
     assert [hit.id for hit in hits] == [hit["id"] for hit in wanted]
     assert all(abs((a.score or 0) - b["score"]) < 0.01 for a, b in zip(hits, wanted, strict=True))
-    assert restore(notes, "from cpython", data) == wanted
+    assert restore(notes, name, data) == wanted
 
 
-def test_a_sealed_file_opens_with_its_passphrase_only(notes: Page) -> None:
+def test_a_sealed_file_opens_with_its_passphrase_only(notes: Page, name: str) -> None:
     wanted, data = search(notes), export(notes, passphrase="naïve 🐎")
     assert b"car" not in data.partition(b"\n")[2]
-    assert restore(notes, "sealed", data, passphrase="nai\u0308ve 🐎") == wanted
-    assert refused(notes, "exported", data, passphrase="naive 🐎") == "wrong-passphrase"
-    assert refused(notes, "exported", data) == "wrong-passphrase"
-    assert refused(notes, "exported", data, passphrase="") == "invalid-argument"
+    assert restore(notes, name, data, passphrase="nai\u0308ve 🐎") == wanted
+    assert refused(notes, __name__, data, passphrase="naive 🐎") == "wrong-passphrase"
+    assert refused(notes, __name__, data) == "wrong-passphrase"
+    assert refused(notes, __name__, data, passphrase="") == "invalid-argument"
     assert search(notes) == wanted
 
 
-def test_sealed_files_go_both_ways_between_cpython_and_the_page(notes: Page, runtime: Any, tmp_path: Path) -> None:
+def test_sealed_files_go_both_ways_between_cpython_and_the_page(
+    notes: Page, runtime: Any, tmp_path: Path, name: str
+) -> None:
     (tmp_path / "page").write_bytes(export(notes, passphrase="naïve 🐎"))
 
     async def main() -> bytes:
@@ -116,8 +118,8 @@ def test_sealed_files_go_both_ways_between_cpython_and_the_page(notes: Page, run
         return (tmp_path / "file").read_bytes()
 
     data, wanted = wait(main()), search(notes)
-    assert restore(notes, "sealed by cpython", data, passphrase="correct horse") == wanted
-    assert refused(notes, "exported", data, passphrase="wrong horse") == "wrong-passphrase"
+    assert restore(notes, name, data, passphrase="correct horse") == wanted
+    assert refused(notes, __name__, data, passphrase="wrong horse") == "wrong-passphrase"
 
 
 @pytest.mark.parametrize("sealed", [False, True])
@@ -128,7 +130,7 @@ def test_a_cut_or_altered_file_changes_nothing(notes: Page, sealed: bool) -> Non
     places = [0, 30, len(data) // 3, len(data) // 2, len(data) - 90, len(data) - 2]
     bad = [data[:cut] for cut in (0, 1, len(data) // 2, len(data) - 1)]
     bad += [data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :] for at in places]
-    codes = {refused(notes, "exported", one, **options) for one in [*bad, data + b"x"]}
+    codes = {refused(notes, __name__, one, **options) for one in [*bad, data + b"x"]}
     assert codes <= {"export-corrupt", "collection-version", "space-mismatch", "wrong-passphrase"}
     assert "export-corrupt" in codes
     assert search(notes) == wanted

@@ -6,10 +6,10 @@ import pytest
 from playwright.sync_api import Page
 
 ROWS, DOCUMENTS = 4096, 66  # 270,336 vectors of 128: one step and a bit
-MAKE = """async ([rows, documents]) => {
+MAKE = """async ([name, rows, documents]) => {
     const dim = 128;
     const [query] = await insitu.embed(['where did I park'], {task: 'query', dim});
-    const small = await insitu.collection('steps, its space');
+    const small = await insitu.collection(`${name}, its space`);
     const {space} = await small.stats();
     const write = (value) => new TextEncoder().encode(JSON.stringify(value) + '\\n');
     const header = {format: 'insitu-collection', version: 1, space, dim, full: 0, fields: {}, documents};
@@ -33,14 +33,14 @@ MAKE = """async ([rows, documents]) => {
     const sum = await crypto.subtle.digest('SHA-256', await new Blob(parts).arrayBuffer());
     const sha256 = [...new Uint8Array(sum)].map((byte) => byte.toString(16).padStart(2, '0')).join('');
     parts.push(write({end: true, sha256}));
-    window.long = await insitu.import('steps', new Blob(parts));
+    window.long = await insitu.import(name, new Blob(parts));
     return (await long.stats()).passages;
 }"""
 
 
 @pytest.fixture(scope="module")
 def long(opened: Page) -> Page:
-    assert opened.evaluate(MAKE, [ROWS, DOCUMENTS]) == ROWS * DOCUMENTS
+    assert opened.evaluate(MAKE, [__name__, ROWS, DOCUMENTS]) == ROWS * DOCUMENTS
     return opened
 
 

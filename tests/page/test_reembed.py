@@ -48,26 +48,31 @@ def documents(page: Page) -> Any:
     )
 
 
-def test_a_model_of_another_space_is_refused_with_the_way_out(tab: Page, other: str) -> None:
-    tab.evaluate(MAKE, ["refused", {"fields": FIELDS}, NOTES])
+def test_a_model_of_another_space_is_refused_with_the_way_out(tab: Page, other: str, name: str) -> None:
+    tab.evaluate(MAKE, [name, {"fields": FIELDS}, NOTES])
     tab.evaluate("async (model) => { window.next = await (await import('/insitu/insitu.js')).open({model}); }", other)
-    _, code, message = caught(tab, "next.collection('refused')")
+    _, code, message = caught(tab, f"next.collection({name!r})")
     assert code == "space-mismatch"
     assert "minilm-l6:" in message and "other:" in message and "reembed" in message
-    steps = tab.evaluate("""async () => {
+    steps = tab.evaluate(
+        """async (name) => {
         const steps = [];
-        window.notes = await next.collection('refused', {reembed: true, onProgress: (...step) => steps.push(step)});
+        window.notes = await next.collection(name, {reembed: true, onProgress: (...step) => steps.push(step)});
         return steps;
-    }""")
+    }""",
+        name,
+    )
     assert steps[-1] == [4, 4]
     assert tab.evaluate(f"async () => (await {PARK})[0].id") == "car"
     assert tab.evaluate("async () => (await notes.stats()).space").startswith("other:")
-    assert caught(tab, "insitu.collection('refused')")[1] == "space-mismatch"
+    assert caught(tab, f"insitu.collection({name!r})")[1] == "space-mismatch"
     tab.evaluate("next.close()")
 
 
-def test_it_answers_meanwhile_keeps_what_is_written_and_changes_over_by_itself(tab: Page, other: str) -> None:
-    tab.evaluate(MAKE, ["moving", {"fields": FIELDS}, [*NOTES, *MANY]])
+def test_it_answers_meanwhile_keeps_what_is_written_and_changes_over_by_itself(
+    tab: Page, other: str, name: str
+) -> None:
+    tab.evaluate(MAKE, [name, {"fields": FIELDS}, [*NOTES, *MANY]])
     wanted = tab.evaluate(PARK)
     found = tab.evaluate(
         """async (model) => {
@@ -104,24 +109,28 @@ def test_it_answers_meanwhile_keeps_what_is_written_and_changes_over_by_itself(t
         "async () => (await notes.search('town', {k: 1000})).map(({id, score}) => [id, score]).sort()"
     )
     fresh = tab.evaluate(
-        """async ([model, all]) => {
+        """async ([name, model, all]) => {
             const next = await (await import('/insitu/insitu.js')).open({model});
-            const fresh = await next.collection('fresh');
+            const fresh = await next.collection(name);
             await fresh.put(all);
             const found = (await fresh.search('town', {k: 1000})).map(({id, score}) => [id, score]).sort();
             next.close();
             return found;
         }""",
-        [other, [{"id": id, "text": text, "title": "Minka" if id == "cat" else ""} for id, text, _ in documents(tab)]],
+        [
+            f"{name} fresh",
+            other,
+            [{"id": id, "text": text, "title": "Minka" if id == "cat" else ""} for id, text, _ in documents(tab)],
+        ],
     )
     assert [id for id, _ in fresh] == [id for id, _ in scores]
     assert max(abs(a - b) for (_, a), (_, b) in zip(fresh, scores, strict=True)) < 1e-3
 
 
 def test_one_that_is_killed_half_way_leaves_the_old_whole_and_is_gone_on_with(
-    tab: Page, browser: Browser, other: str
+    tab: Page, browser: Browser, other: str, name: str
 ) -> None:
-    tab.evaluate(MAKE, ["killed", {"fields": FIELDS}, [*NOTES, *MANY]])
+    tab.evaluate(MAKE, [name, {"fields": FIELDS}, [*NOTES, *MANY]])
     wanted, all_of_it = tab.evaluate(PARK), documents(tab)
     page = tab.context.new_page()
     page.set_default_timeout(120_000)
@@ -132,7 +141,7 @@ def test_one_that_is_killed_half_way_leaves_the_old_whole_and_is_gone_on_with(
         window.Worker = class extends W { constructor(...a) { super(...a); workers.push(this); } };
     }""")
     page.evaluate(OPEN)
-    page.evaluate(MAKE, ["killed", {}, None])
+    page.evaluate(MAKE, [name, {}, None])
     code = page.evaluate(
         """(model) => notes.reembed({model, onProgress: (done) => done > 200 && workers.at(-1).terminate()})
             .then(() => 'done', (error) => error.code)""",
@@ -155,8 +164,8 @@ def test_one_that_is_killed_half_way_leaves_the_old_whole_and_is_gone_on_with(
     assert tab.evaluate(f"async () => (await {PARK})[0].id") == "car"
 
 
-def test_an_abort_leaves_the_old_whole(tab: Page, other: str) -> None:
-    tab.evaluate(MAKE, ["aborted anew", {"fields": FIELDS}, [*NOTES, *MANY[:200]]])
+def test_an_abort_leaves_the_old_whole(tab: Page, other: str, name: str) -> None:
+    tab.evaluate(MAKE, [name, {"fields": FIELDS}, [*NOTES, *MANY[:200]]])
     wanted = tab.evaluate(PARK)
     code = tab.evaluate(
         """(model) => {
@@ -173,11 +182,11 @@ def test_an_abort_leaves_the_old_whole(tab: Page, other: str) -> None:
     assert tab.evaluate(PARK) == wanted
 
 
-def test_the_same_model_may_take_another_size(tab: Page) -> None:
-    tab.evaluate(MAKE, ["sizes", {"fields": FIELDS, "dim": 64}, NOTES])
-    assert caught(tab, "insitu.collection('sizes', {dim: 32})")[1] == "invalid-argument"
+def test_the_same_model_may_take_another_size(tab: Page, name: str) -> None:
+    tab.evaluate(MAKE, [name, {"fields": FIELDS, "dim": 64}, NOTES])
+    assert caught(tab, "insitu.collection(notes.name, {dim: 32})")[1] == "invalid-argument"
     tab.evaluate("notes.reembed({dim: 256, rescore: true})")
     stats = tab.evaluate("notes.stats()")
     assert (stats["dim"], stats["rescore"], stats["documents"]) == (256, 384, 4)
     assert tab.evaluate(f"async () => (await {PARK})[0].id") == "car"
-    tab.evaluate("insitu.collection('sizes', {dim: 256})")
+    tab.evaluate("insitu.collection(notes.name, {dim: 256})")

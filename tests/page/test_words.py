@@ -20,8 +20,8 @@ ODD: list[dict[str, Any]] = [
 ]
 
 
-def test_words_are_found_and_follow_what_is_written(opened: Page) -> None:
-    opened.evaluate(MAKE, ["words", {"fields": FIELDS}, [*NOTES, *ODD]])
+def test_words_are_found_and_follow_what_is_written(opened: Page, name: str) -> None:
+    opened.evaluate(MAKE, [name, {"fields": FIELDS}, [*NOTES, *ODD]])
     for query, wanted in [("e0502", "code"), ("Groupby!", "code"), ("itertools.groupby", "code"), ("市政厅", "zh")]:
         hits = search(opened, query, words=1)
         assert [hit["id"] for hit in hits] == [wanted], query
@@ -38,20 +38,22 @@ def test_words_are_found_and_follow_what_is_written(opened: Page) -> None:
     assert ids(opened, "bicycle", words=1) == ["car"]
 
 
-def test_a_weight_that_is_none_is_named(opened: Page) -> None:
-    opened.evaluate(MAKE, ["weights", {}, NOTES[3:]])
+def test_a_weight_that_is_none_is_named(opened: Page, name: str) -> None:
+    opened.evaluate(MAKE, [name, {}, NOTES[3:]])
     for weight in ("-0.1", "1.1", "NaN", "'0.3'", "true", "null"):
         name, code, message = caught(opened, f"notes.search('a', {{words: {weight}}})")
         assert (name, code) == ("InvalidArgument", "invalid-argument") and "words" in message, weight
 
 
-def test_the_page_answers_as_cpython_does(opened: Page, model_dir: Path, tmp_path: Path, runtime: Any) -> None:
+def test_the_page_answers_as_cpython_does(
+    opened: Page, model_dir: Path, tmp_path: Path, runtime: Any, name: str
+) -> None:
     from insitu.collection.collection import Collection
     from insitu.collection.folder import FolderStore
     from insitu.embedder import Embedder
 
-    documents = [{"id": name, "text": html} for name, html in PAGES.items()]
-    opened.evaluate(MAKE, ["both", {}, documents])
+    documents = [{"id": file, "text": html} for file, html in PAGES.items()]
+    opened.evaluate(MAKE, [name, {}, documents])
 
     async def answers() -> dict[str, list[Any]]:
         notes = await Collection.open(Embedder(runtime, runtime.lock), FolderStore(tmp_path))
@@ -69,26 +71,26 @@ def test_the_page_answers_as_cpython_does(opened: Page, model_dir: Path, tmp_pat
         assert found[:1] == wanted[:1] and len({*found} & {*wanted}) >= len(wanted) - 2, asked
 
 
-def test_a_rare_word_outweighs_two_frequent_ones(opened: Page) -> None:
+def test_a_rare_word_outweighs_two_frequent_ones(opened: Page, name: str) -> None:
     notes = [{"id": f"both {i}", "text": f"alpha beta n{i}"} for i in range(9)]
     notes += [{"id": f"none {i}", "text": f"gamma delta n{i}"} for i in range(10)]
-    opened.evaluate(MAKE, ["rare", {}, [*notes, {"id": "rare", "text": "gamma delta zeta"}]])
+    opened.evaluate(MAKE, [name, {}, [*notes, {"id": "rare", "text": "gamma delta zeta"}]])
     assert ids(opened, "alpha beta zeta", words=1)[0] == "rare"  # as BM25 has it; MiniSearch's own order has it last
 
 
 def test_another_tab_is_followed_and_the_library_comes_with_the_first_words(
-    browser: Browser, serve_site: Serve
+    browser: Browser, serve_site: Serve, name: str
 ) -> None:
     served = serve_site()
     with watched(browser) as one:
         opened_on(one, served)
-        one.evaluate(MAKE, ["tabs", {"fields": FIELDS}, NOTES])
+        one.evaluate(MAKE, [name, {"fields": FIELDS}, NOTES])
         assert ids(one, "tube")[0] == "tyre"
         assert not [path for path in served.asked if "words.js" in path]
         two = one.context.new_page()
         two.goto(served.address + "empty.html")
         two.evaluate(OPEN, {})
-        two.evaluate(MAKE, ["tabs", {"fields": FIELDS}, None])
+        two.evaluate(MAKE, [name, {"fields": FIELDS}, None])
         for page in (one, two):
             assert ids(page, "hall", words=1) == ["car"]
         assert [path for path in served.asked if "words.js" in path]
@@ -100,22 +102,22 @@ def test_another_tab_is_followed_and_the_library_comes_with_the_first_words(
         two.close()
 
 
-def test_an_import_brings_its_words(opened: Page) -> None:
-    opened.evaluate(MAKE, ["imported", {"fields": FIELDS}, ODD[:1]])
+def test_an_import_brings_its_words(opened: Page, name: str) -> None:
+    opened.evaluate(MAKE, [name, {"fields": FIELDS}, ODD[:1]])
     assert ids(opened, "groupby", words=1) == ["code"]
-    swap = """async (notes) => {
-        const other = await insitu.collection('exported');
+    swap = """async ([name, notes]) => {
+        const other = await insitu.collection(`${name} exported`);
         await other.put(notes);
-        window.notes = await insitu.import('imported', await other.export());
+        window.notes = await insitu.import(name, await other.export());
     }"""
-    opened.evaluate(swap, [{key: note[key] for key in ("id", "text")} for note in NOTES])
+    opened.evaluate(swap, [name, [{key: note[key] for key in ("id", "text")} for note in NOTES]])
     assert ids(opened, "groupby", words=1) == []
     assert ids(opened, "hall", words=1) == ["car"]
 
 
-def test_an_abort_ends_a_search_by_words(opened: Page) -> None:
+def test_an_abort_ends_a_search_by_words(opened: Page, name: str) -> None:
     many = [{"id": str(i), "text": f"Note {i}: it is {i} o'clock."} for i in range(260)]
-    opened.evaluate(MAKE, ["many words", {}, many])
+    opened.evaluate(MAKE, [name, {}, many])
     act = """async () => {
         const stop = new AbortController();
         const search = notes.search('clock', {words: 1, signal: stop.signal});
@@ -151,7 +153,7 @@ KEPT = """async ([name, from, to]) => {
 
 
 def test_a_large_index_is_kept_and_made_anew_where_it_cannot_be_read(
-    browser: Browser, serve_site: Serve, runtime: Any, tmp_path: Path
+    browser: Browser, serve_site: Serve, runtime: Any, tmp_path: Path, name: str
 ) -> None:
     from insitu.collection.collection import Collection
     from insitu.collection.files import write_export
@@ -176,20 +178,20 @@ def test_a_large_index_is_kept_and_made_anew_where_it_cannot_be_read(
                 input.click();
             }""")
         chooser.value.set_files(tmp_path / "file")
-        page.evaluate("async () => { window.notes = await insitu.import('kept', await put); }")
+        page.evaluate("async (name) => { window.notes = await insitu.import(name, await put); }", name)
         assert ids(page, "n700", words=1) == ["700"]
         for _ in range(100):
-            if page.evaluate(KEPT, ["kept", None, None]):
+            if page.evaluate(KEPT, [name, None, None]):
                 break
             page.wait_for_timeout(200)
-        assert page.evaluate(KEPT, ["kept", '"n700"', '"changed"']) == 1100
+        assert page.evaluate(KEPT, [name, '"n700"', '"changed"']) == 1100
         page.evaluate("notes.delete(['5'])")
         opened_on(page, served)
-        page.evaluate(MAKE, ["kept", {}, [{"id": "new", "text": "one more, n5"}]])
+        page.evaluate(MAKE, [name, {}, [{"id": "new", "text": "one more, n5"}]])
         assert ids(page, "changed", words=1) == ["700"]  # so it was read
         assert ids(page, "n700", words=1) == []
         assert ids(page, "n5", words=1) == ["new"]  # and what came and went since is known
-        page.evaluate(KEPT, ["kept", "{", ""])
+        page.evaluate(KEPT, [name, "{", ""])
         opened_on(page, served)
-        page.evaluate(MAKE, ["kept", {}, None])
+        page.evaluate(MAKE, [name, {}, None])
         assert ids(page, "n700", words=1) == ["700"]
