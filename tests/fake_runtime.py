@@ -103,6 +103,7 @@ class FakeRuntime:
         self.embedded: list[int] = []
         self.tokenized = 0
         self.files: list[str] = []
+        self.measured = (1e6, 2.0**33)
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         ids, lengths = array("i"), []
@@ -126,6 +127,9 @@ class FakeRuntime:
                 digest = hashlib.sha256(number.to_bytes(4, "little")).digest() * (1 + self.lock.full_dim // 32)
                 row = [value + digest[i] - 127.5 for i, value in enumerate(row)]
             block.rows[position] = row
+
+    async def device(self) -> Sequence[float]:
+        return self.measured
 
     async def read(self, ref: FileRef) -> bytes:
         assert self.index_dir is not None

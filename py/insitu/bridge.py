@@ -42,7 +42,12 @@ class Bridge:
         self._collections = collections
         self._tasks: dict[int, asyncio.Task[None]] = {}
 
-    def embed(self, call: Any, id: int, texts: Any, task: str, dim: int | None) -> None:
+    @property
+    def auto(self) -> str:
+        """What `dim: "auto"` chose last, [dim, reason], or null: JSON."""
+        return json.dumps(self._embedder.auto)
+
+    def embed(self, call: Any, id: int, texts: Any, task: str, dim: int | str | None) -> None:
         """Resolves to [block, truncated]."""
         self._start(id, call, self._embed(texts.to_py(), task, dim, call.progress))
 
@@ -77,7 +82,9 @@ class Bridge:
         task = self._tasks[id] = _run(call, work)
         task.add_done_callback(lambda _: self._tasks.pop(id))
 
-    async def _embed(self, texts: list[str], task: str, dim: int | None, on_progress: Any) -> Any:
+    async def _embed(self, texts: list[str], task: str, dim: int | str | None, on_progress: Any) -> Any:
+        if dim == "auto" and self._index:
+            dim = self._index.manifest.dim
         found = await self._embedder.embed(texts, task=task, dim=dim, on_progress=on_progress)
         assert isinstance(found.block, WebBlock)
         return transfer([found.block.js, list(found.truncated)])

@@ -39,6 +39,12 @@ class Embedder:
     def __init__(self, runtime: Runtime, lock: ModelLock) -> None:
         self.runtime = runtime
         self.lock = lock
+        self.auto: tuple[int, str] | None = None
+
+    async def choose_dim(self, room: int | None = None) -> tuple[int, str]:
+        """What `dim="auto"` stands for, and why; kept as `auto`. `room`: bytes that are free for vectors."""
+        self.auto = self.lock.choose_dim(await self.runtime.device(), room)
+        return self.auto
 
     async def embed(
         self,
@@ -46,22 +52,22 @@ class Embedder:
         *,
         task: str = "document",
         titles: Sequence[str] | None = None,
-        dim: int | None = None,
+        dim: int | str | None = None,
         on_progress: Progress | None = None,
     ) -> Embeddings:
         """Embed `texts` with the prompt of `task` ('query', 'document', 'none', or another of the model's).
 
-        `dim`: 1 to the model's full size (`DimUnsupported` otherwise); the model's default if None. `titles`, one
-        for each text, are used where the prompt has a place for one. An empty text is embedded as the prompt and the
-        special tokens alone. Too long a text is cut at the model's maximum; see `Embeddings.truncated`. A vector does
-        not depend on the texts beside it.
+        `dim`: 1 to the model's full size (`DimUnsupported` otherwise), or 'auto'; the model's default if None.
+        `titles`, one for each text, are used where the prompt has a place for one. An empty text is embedded as the
+        prompt and the special tokens alone. Too long a text is cut at the model's maximum; see `Embeddings.truncated`.
+        A vector does not depend on the texts beside it.
         """
         if isinstance(texts, str):
             raise InvalidArgument("embed() takes a list of texts; for one text write [text].")
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise InvalidArgument(f"text {position} is {type(text).__name__}, not str.")
-        size = self.lock.check_dim(dim)
+        size = self.lock.check_dim((await self.choose_dim())[0] if dim == "auto" else dim)
         if titles is not None and len(titles) != len(texts):
             raise InvalidArgument(f"{len(titles)} titles were given for {len(texts)} texts.")
         prompts = [self.lock.prompt(task, title) for title in titles or [""]]

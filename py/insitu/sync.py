@@ -51,10 +51,10 @@ class Model:
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
 
-    def encode(self, texts: str | Sequence[str], *, task: str = "document", dim: int | None = None) -> Float:
+    def encode(self, texts: str | Sequence[str], *, task: str = "document", dim: int | str | None = None) -> Float:
         """Unit vectors: (count, dim) float32 for a list of texts, (dim,) for a single one.
 
-        `dim`: 1 to the model's full size, its default if None. See `Embedder.embed` for tasks and errors.
+        `dim`: 1 to the model's full size, its default if None, or 'auto'. See `Embedder.embed` for tasks and errors.
         """
         import numpy as np
 
@@ -63,11 +63,11 @@ class Model:
         first: Float = rows[0] if isinstance(texts, str) else rows
         return first
 
-    def encode_query(self, texts: str | Sequence[str], *, dim: int | None = None) -> Float:
+    def encode_query(self, texts: str | Sequence[str], *, dim: int | str | None = None) -> Float:
         """`encode` with the prompt for questions."""
         return self.encode(texts, task="query", dim=dim)
 
-    def encode_document(self, texts: str | Sequence[str], *, dim: int | None = None) -> Float:
+    def encode_document(self, texts: str | Sequence[str], *, dim: int | str | None = None) -> Float:
         """`encode` with the prompt for passages."""
         return self.encode(texts, task="document", dim=dim)
 
@@ -202,7 +202,7 @@ class FolderCollection:
         model: str | None = None,
         variant: str = "int8",
         *,
-        dim: int | None = None,
+        dim: int | str | None = None,
         rescore: bool | int = False,
         threads: int = 0,
         on_progress: Progress | None = None,
@@ -225,7 +225,7 @@ def open_collection(
     model: str = "minilm-l6",
     variant: str = "int8",
     fields: Mapping[str, str] | None = None,
-    dim: int | None = None,
+    dim: int | str | None = None,
     rescore: bool | int = False,
     reembed: bool = False,
     threads: int = 0,

@@ -6,8 +6,11 @@ export type FieldValue = string | number | null;
 export interface CollectionOptions {
   /** The fields that documents may have. New ones may be added when the collection is opened again. */
   fields?: Record<string, FieldKind>;
-  /** Components of the vectors that are scanned. Default: 128. Changed by `reembed` only. */
-  dim?: number;
+  /**
+   * Components of the vectors that are scanned. Changed by `reembed` only. `auto`: when the collection is made, the largest of
+   * the model's sizes that suits the device; later what the collection has. Default: 128.
+   */
+  dim?: number | "auto";
   /** Keep codes at the model's full size too (`true`, or that size), and let these order the best. Default: false. */
   rescore?: boolean | number;
   /** If the vectors are of another model, or of another `dim` or `rescore`, embed all texts anew first. See `reembed`. */
@@ -80,6 +83,8 @@ export interface CollectionStats {
   damaged: number[];
   space: string;
   dim: number;
+  /** Why this size, if `dim: "auto"` chose it in this opening; else empty. */
+  auto: string;
   /** Components of the codes for rescoring; 0: none. */
   rescore: number;
   fields: Record<string, FieldKind>;

@@ -6,6 +6,7 @@ import { InsituError } from "./errors.ts";
 import { isStored, load, type Bytes, type FileRef } from "./files.ts";
 import type { Engine } from "./engine.ts";
 import { GrowingCodes } from "./growing.ts";
+import { measureDevice } from "./measure.ts";
 import type { Place } from "./place.ts";
 import type { Codes, Found, Scanner } from "./scan.ts";
 import type { Store } from "./store.ts";
@@ -51,6 +52,11 @@ export class Host {
 
   newBlock(count: number, dim: number): Block {
     return new Block(count, dim, this.fullDim);
+  }
+
+  /** See `measureDevice`. */
+  device(): Promise<[number, number]> {
+    return measureDevice(this.scanner, this.store);
   }
 
   forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {

@@ -65,8 +65,11 @@ export interface OpenOptions {
 export interface EmbedOptions {
   /** `query`, `document` (default), `none`, or another task of the model. */
   task?: string;
-  /** Components of a vector, 1 to the model's full size. Default: the model's. */
-  dim?: number;
+  /**
+   * Components of a vector, 1 to the model's full size. `auto`: those of the open index; without one, the largest of the
+   * model's sizes that suits the device, which `stats().auto` tells. Default: the model's.
+   */
+  dim?: number | "auto";
   signal?: AbortSignal;
   /** Called with (texts done, texts in all) after each batch. */
   onProgress?: (done: number, total: number) => void;

@@ -31,7 +31,7 @@ export interface OpenArgs {
 export interface EmbedArgs {
   texts: string[];
   task: string;
-  dim: number | undefined;
+  dim: number | "auto" | undefined;
 }
 
 export interface SearchArgs {
@@ -102,6 +102,8 @@ export interface Stats {
     bytes: number;
     ranges: boolean;
   };
+  /** What `dim: "auto"` chose last, for an embedding or for a new collection, and why no larger size; null before. */
+  auto: { dim: number; reason: string } | null;
   /** Texts of the index still to come, in bytes. */
   pending: number;
   /** Whether all that goes on after `open()` is done: loading texts, storing what the next visit needs. */

@@ -8,6 +8,7 @@ import type { Block } from "./block.ts";
 import type { Bytes } from "./download.ts";
 import type { Source } from "./exchange.ts";
 import type { Place } from "./place.ts";
+import type { EmbedArgs } from "./protocol.ts";
 import { Snapshot } from "./snapshot.ts";
 import type { Store } from "./store.ts";
 
@@ -30,7 +31,7 @@ export interface BridgeModule extends PyProxy {
 }
 
 export interface Bridge extends PyProxy {
-  embed(call: Call<[Block, boolean[]]>, id: number, texts: string[], task: string, dim: number | undefined): void;
+  embed(call: Call<[Block, boolean[]]>, id: number, texts: string[], task: string, dim: EmbedArgs["dim"]): void;
   search(call: Call<string>, id: number, query: string, k: number): void;
   /** See `insitu.collection.calls`; arguments and result are JSON. */
   collection(call: Call<string>, id: number, name: string, act: string, given: string): void;
@@ -38,6 +39,8 @@ export interface Bridge extends PyProxy {
   restore(call: Call<undefined>, id: number, name: string, file: Source): void;
   cancel(id: number): void;
   readonly count: number;
+  /** What `dim: "auto"` chose last, and why, or null: JSON. */
+  readonly auto: string;
 }
 
 type Scripts = typeof import("pyodide");

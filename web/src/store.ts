@@ -105,7 +105,7 @@ export class Store {
   async sweep(owner: string): Promise<void> {
     try {
       dropDatabase(`insitu ${owner}`);
-      const wanted = new Set([CLAIMS]);
+      const wanted = new Set([CLAIMS, DEVICE]);
       for (const request of (await this.#cache?.keys()) ?? []) {
         if (fileOf(request) !== CLAIMS) continue;
         const claim = (await (await this.#cache!.match(request))?.json()) as
@@ -139,6 +139,8 @@ const SUM = "x-insitu-sum";
 const NOTE = "x-insitu-note";
 const ROOT = "/insitu-files/";
 const CLAIMS = "claims";
+/** What was measured of the device: no file, kept whoever comes and goes. */
+export const DEVICE = "device";
 
 function address(key: string): string {
   return new URL(ROOT + key, location.origin).href;

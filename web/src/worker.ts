@@ -176,6 +176,7 @@ async function open(args: OpenArgs): Promise<void> {
       device: engine.device,
       runs: engine.runs,
       rows: rows.stats,
+      auto: chosen(bridge),
       pending: progress.pending("texts"),
       settled: opened!.settled,
     }),
@@ -203,6 +204,11 @@ async function openEngine(
 function everyday(lock: Lock): string[] {
   const characters = Array.from({ length: 95 }, (_, i) => String.fromCharCode(32 + i));
   return [...Object.values(lock.prompts), ...characters, characters.join(" ")];
+}
+
+function chosen({ auto }: Bridge): Stats["auto"] {
+  const found = JSON.parse(auto) as [number, string] | null;
+  return found && { dim: found[0], reason: found[1] };
 }
 
 /** After the first answer can be given: fetch what later answers need, then drop files that nobody names any more. */

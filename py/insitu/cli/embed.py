@@ -21,8 +21,8 @@ def embed(
     variant: Annotated[str, typer.Option(help="The arithmetic of the model's graph.")] = "int8",
     task: Annotated[str, typer.Option(help="Whose prompt is put in front: query, document or none.")] = "document",
     dim: Annotated[
-        int | None, typer.Option(help="Components of each vector; the model's default if not given.")
-    ] = None,
+        str, typer.Option(help="Components of each vector, or auto; the model's default if not given.")
+    ] = "",
 ) -> None:
     """Vectors for texts: a text a line on stdin, a JSON array of numbers a line on stdout.
 
@@ -31,7 +31,11 @@ def embed(
     from insitu.sync import open_model
 
     embedder = open_model(model, variant).embedder
-    size = embedder.lock.check_dim(dim)
+    if dim == "auto":
+        size, reason = asyncio.run(embedder.choose_dim())
+        print(f"note: dim {size}: {reason}", file=sys.stderr)
+    else:
+        size = embedder.lock.check_dim(int(dim) if dim.isdecimal() else dim or None)
     embedder.lock.prompt(task)  # a wrong task is told before a line is read
     lines = cut = 0
     for texts in _groups(sys.stdin):

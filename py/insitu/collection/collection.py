@@ -74,6 +74,7 @@ class Collection:
     def __init__(self, embedder: Embedder, store: Store, meta: Meta) -> None:
         self.embedder = embedder
         self.store = store
+        self._auto = ""
         self._runtime = embedder.runtime
         self._held = Memory(embedder.runtime, store, meta)
         self._words = Words(store, self._held)
@@ -90,7 +91,7 @@ class Collection:
         store: Store,
         *,
         fields: Mapping[str, str] | None = None,
-        dim: int | None = None,
+        dim: int | str | None = None,
         rescore: bool | int = False,
         reembed: bool = False,
         on_progress: Progress | None = None,
@@ -98,7 +99,8 @@ class Collection:
         """Open the collection of `store`, made if it is not there.
 
         `fields`: name to 'keyword' or 'number'; those of an older opening stay, new ones are added. `dim`: components
-        of the scanned vectors (128, or the model's full size if that is less). `rescore`: keep codes at full size
+        of the scanned vectors (128, or the model's full size if that is less); `auto`: what suits this device when the
+        collection is made, and what it has ever after. `rescore`: keep codes at full size
         too, and let these decide among the best. `reembed`: if its vectors are of another space, or of another `dim`
         or `rescore`, have this model embed all texts anew first; `on_progress` is told of that (documents done, in
         all), and whoever has it open searches as before meanwhile. Raises `InvalidArgument`, `DimUnsupported`,
@@ -107,13 +109,18 @@ class Collection:
         lock = embedder.lock
         declared = check_fields(fields)
         meta = await store.meta()
+        auto = ""
         if meta is None:
-            size = lock.check_dim(min(DEFAULT_DIM, lock.full_dim) if dim is None else dim)
+            wanted = min(DEFAULT_DIM, lock.full_dim) if dim is None else dim
+            if dim == "auto":
+                wanted, auto = await embedder.choose_dim(await store.room())
+            size = lock.check_dim(wanted)
             cls._check_rescore(embedder, rescore)
             await store.declare(Meta(lock.space(size).name, size, lock.full_dim if rescore else 0, declared))
             meta = await store.meta()  # another tab may have been first
             assert meta is not None
         found = cls(embedder, store, meta)
+        found._auto = auto
         await found.require(fields=fields, dim=dim, rescore=rescore, reembed=reembed, on_progress=on_progress)
         return found
 
@@ -121,7 +128,7 @@ class Collection:
         self,
         *,
         fields: Mapping[str, str] | None = None,
-        dim: int | None = None,
+        dim: int | str | None = None,
         rescore: bool | int = False,
         reembed: bool = False,
         on_progress: Progress | None = None,
@@ -131,7 +138,7 @@ class Collection:
         declared = check_fields(fields)
         self._check_rescore(self.embedder, rescore)
         meta = await self.store.meta() or self.meta
-        size = lock.check_dim(min(meta.dim, lock.full_dim) if dim is None else dim)
+        size = lock.check_dim(min(meta.dim, lock.full_dim) if dim in (None, "auto") else dim)
         space, full = lock.space(size).name, lock.full_dim if rescore or meta.full else 0
         if reembed and (meta.space, meta.full) != (space, full):
             target = Meta(space, size, full, meta.fields, next=meta.next + RESERVED)
@@ -283,7 +290,7 @@ class Collection:
         self,
         embedder: Embedder | None = None,
         *,
-        dim: int | None = None,
+        dim: int | str | None = None,
         rescore: bool | int = False,
         on_progress: Progress | None = None,
     ) -> None:
@@ -399,7 +406,8 @@ class Collection:
         """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.
 
         `missing`: documents whose vectors are damaged or cannot be read; put them again. `damaged`: the first rows of
-        the segments concerned. The rest comes from the place where the collection lies.
+        the segments concerned. `auto`: why this `dim`, if this opening chose it. The rest comes from the place where
+        the collection lies.
         """
         await self._held.refresh()
         meta = self.meta
@@ -413,6 +421,7 @@ class Collection:
             "damaged": sorted(self._held.damaged),
             "space": meta.space,
             "dim": meta.dim,
+            "auto": self._auto,
             "rescore": meta.full,
             "fields": dict(meta.fields),
             "revision": meta.revision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,6 +13,13 @@ from insitu.space import Space, hash_prompts
 
 FORMAT = "insitu-model"
 VERSION = 2
+
+# `dim="auto"`: a large collection of one person. Its vectors take at most these shares of a device's memory and of the
+# room that is free, and are scanned in a fifth of the 100 ms in which an answer seems immediate (Nielsen, 1993).
+PASSAGES = 100_000
+MEMORY_SHARE, ROOM_SHARE, SCAN_MS = 64, 10, 20
+# Below that models lose more than a device gains.
+LEAST_DIM = 128
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class ModelLock:
     def space(self, dim: int) -> Space:
         return Space(self.name, self.variant, self.weights, hash_prompts(self.prompts), self.check_dim(dim))
 
-    def check_dim(self, dim: int | None) -> int:
+    def check_dim(self, dim: int | str | None) -> int:
         """`dim`, or the default for None. Raises `DimUnsupported`."""
         if dim is None:
             return self.default_dim
@@ -82,6 +89,27 @@ class ModelLock:
                 f"({', '.join(map(str, self.dims))} are measured). Choose one of these."
             )
         return dim
+
+    def choose_dim(self, device: Sequence[float], room: int | None) -> tuple[int, str]:
+        """The size that suits a device, and why no larger one: the largest with which 100,000 passages suit it, else
+        the smallest from 128 on.
+
+        `device`: see `Runtime.device`; `room`: bytes that are free where vectors are to be stored, None where none
+        are, or nobody tells.
+        """
+        scan, memory = device
+        reason = "full size"
+        *larger, least = [dim for dim in self.dims if dim >= LEAST_DIM] or self.dims
+        for dim in larger:
+            size = PASSAGES * (dim + 8)
+            most = {"scan": scan * SCAN_MS, "memory": memory / MEMORY_SHARE}
+            if room is not None:
+                most["room"] = room / ROOM_SHARE
+            over = [f"{what} suits {limit / 1e6:.1f}" for what, limit in most.items() if limit < size]
+            if not over:
+                return dim, reason
+            reason = f"{PASSAGES} of {dim} are {size / 1e6:.1f} MB; {', '.join(over)}"
+        return least, reason
 
     @property
     def takes_titles(self) -> bool:

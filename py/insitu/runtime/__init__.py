@@ -108,6 +108,9 @@ class Runtime(Protocol):
         Text i of `tokens` is written to row `positions[i]` of `block`. Raises `NotANumber` if the model gave NaN.
         """
 
+    async def device(self) -> Sequence[float]:
+        """Bytes of codes that are scanned in a millisecond here, measured, and bytes of memory."""
+
     async def read(self, ref: FileRef) -> bytes:
         """The bytes of one index file, size and SHA-256 checked (`IndexCorrupt` otherwise)."""
 

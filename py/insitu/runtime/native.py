@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import timeit
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +28,8 @@ Float = NDArray[np.float32]
 SCAN_BLOCK = 32_768
 # Bytes of codes from which on a scan would keep the event loop from other work for too long: 3 ms and more.
 LONG_SCAN = 1 << 25
+# Of a machine that does not tell how much it has.
+DEFAULT_MEMORY = 1 << 33
 # The largest component of a query, 15 bits with its sign: see web/kernel/scan.ts.
 QUERY_MOST = 127 * 128
 
@@ -185,6 +189,15 @@ class NativeRuntime:
         outputs = ["embedding", "codes", "scale", "full_codes", "full_scale"]
         result: list[Any] = self._session.run(outputs, feeds)
         return result
+
+    async def device(self) -> Sequence[float]:
+        codes = NativeCodes(np.ones((2 * SCAN_BLOCK, 128), np.int8), np.ones(2 * SCAN_BLOCK, np.float32))
+        query = codes.codes[0].astype(np.int16)
+        took = min(timeit.repeat(lambda: scan_codes(query, codes.scales[0], codes, 0), number=1, repeat=3))
+        memory = DEFAULT_MEMORY
+        if hasattr(os, "sysconf"):  # Windows has none
+            memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return codes.codes.size / 1000 / took, memory
 
     async def read(self, ref: FileRef) -> bytes:
         return await asyncio.to_thread(self._read, ref)

@@ -84,6 +84,10 @@ class WebRuntime:
         with _named_errors():
             await self._host.forward(to_js(tokens.ids), to_js(lengths), block.js, to_js(rows))
 
+    async def device(self) -> Sequence[float]:
+        found: list[float] = (await self._host.device()).to_py()
+        return found
+
     async def read(self, ref: FileRef) -> bytes:
         with _named_errors():
             return bytes((await self._host.read(ref.file, ref.bytes, ref.sha256)).to_bytes())
