@@ -4,7 +4,7 @@
 // lowest id of the result, those tokens before all others that are `first`; then the one with the longer left part, the
 // longer right part; then the first in the text.
 
-import { AddedTokens, has, idSet, set } from "./tokenizer_added.ts";
+import { AddedTokens, has, idSet } from "./tokenizer_added.ts";
 import { Heap } from "./tokenizer_heap.ts";
 import { hashNext, hashPowers, type Vocabulary } from "./tokenizer_vocabulary.ts";
 
@@ -58,8 +58,15 @@ export class Bpe {
     for (let id = 0; id < header.count; id++) {
       const start = starts[id]!;
       const end = starts[id + 1]!;
-      if (end - start === 1) single[units[start]!] = id;
-      for (let i = start + 1; i < end; i++) set(pairs, pairBit(units[i - 1]!, units[i]!));
+      if (start === end) continue;
+      let before = units[start]!;
+      if (end - start === 1) single[before] = id;
+      for (let i = start + 1; i < end; i++) {
+        const unit = units[i]!;
+        const bit = Math.imul((before << 16) | unit, 0x9e3779b1) >>> (32 - PAIR_BITS); // `pairBit`, without a call
+        pairs[bit >>> 3] = pairs[bit >>> 3]! | (1 << (bit & 7));
+        before = unit;
+      }
     }
   }
 

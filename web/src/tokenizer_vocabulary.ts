@@ -1,5 +1,6 @@
 // The compact vocabulary file (py/insitu/model/vocabulary.py): all tokens in one buffer, found by hash. DESIGN.md, "Token ids".
 
+import type { Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
 
 const FORMAT = "insitu-vocabulary";
@@ -53,22 +54,32 @@ export class Vocabulary {
   private constructor(header: Header, lengths: Uint8Array, high: Uint8Array, low: Uint8Array) {
     const { count } = header;
     const units = new Uint16Array(low.length);
-    for (let i = 0; i < units.length; i++) units[i] = (high[i]! << 8) | low[i]!;
     const starts = new Uint32Array(count + 1);
     const idMask = 2 ** (32 - Math.clz32(count)) - 1;
     // Between a quarter and half of the slots are used.
     const slots = new Int32Array(2 ** (33 - Math.clz32(count - 1)));
     const last = slots.length - 1;
+    const hashes = new Int32Array(count);
     let longest = 0;
     for (let id = 0, start = 0; id < count; id++) {
       const length = lengths[id]!;
       const end = start + length;
       starts[id + 1] = end;
-      if (length === 0) continue;
       if (length > longest) longest = length;
+      // Without calls of `hashNext` and `mix`: much of this runs before the compiler gets to it, where a call costs most.
       let hash = 0;
-      for (; start < end; start++) hash = hashNext(hash, units[start]!);
-      hash = mix(hash);
+      for (; start < end; start++) {
+        const unit = (high[start]! << 8) | low[start]!;
+        units[start] = unit;
+        hash = (Math.imul(hash, FACTOR) + unit + 1) | 0;
+      }
+      hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
+      hashes[id] = hash ^ (hash >>> 15);
+    }
+    // By itself: the processor waits for memory in several places at once.
+    for (let id = 0; id < count; id++) {
+      if (lengths[id] === 0) continue;
+      const hash = hashes[id]!;
       let slot = hash & last;
       while (slots[slot] !== 0) slot = (slot + 1) & last;
       slots[slot] = (hash & ~idMask) | (id + 1);
@@ -85,8 +96,7 @@ export class Vocabulary {
   /** Code: `model-corrupt`. */
   static async read(bytes: Uint8Array<ArrayBuffer>): Promise<Vocabulary> {
     try {
-      const unpacked = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-      const raw = new Uint8Array(await new Response(unpacked).arrayBuffer());
+      const raw = await unzip(bytes);
       const line = raw.indexOf(10);
       const header = JSON.parse(new TextDecoder().decode(raw.subarray(0, line))) as Header;
       if (header.format !== FORMAT || header.version !== VERSION) {
@@ -132,4 +142,13 @@ export class Vocabulary {
   token(id: number): string {
     return String.fromCharCode(...this.units.subarray(this.starts[id], this.starts[id + 1]));
   }
+}
+
+/** A Blob's stream would go through another process. */
+async function unzip(bytes: Bytes): Promise<Bytes> {
+  const { readable, writable } = new DecompressionStream("gzip");
+  const writer = writable.getWriter();
+  const written = writer.write(bytes).then(() => writer.close());
+  written.catch(() => undefined); // the reader fails with it
+  return new Uint8Array(await new Response(readable).arrayBuffer());
 }
