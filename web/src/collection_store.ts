@@ -4,7 +4,17 @@
 // Nothing is awaited inside a transaction but its own requests: it would be over.
 
 import { apply, compact, fold, type Change } from "./content.ts";
-import { Database, above, clear, type Meta, type Side, type Stores, type Write } from "./database.ts";
+import {
+  Database,
+  above,
+  clear,
+  type Meta,
+  type Part,
+  type Side,
+  type Stores,
+  type Text,
+  type Write,
+} from "./database.ts";
 import { Ids, alive } from "./entries.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./download.ts";
@@ -54,7 +64,8 @@ export class CollectionStore {
   }
 
   async meta(): Promise<string | undefined> {
-    return this.#db.read([], "", async (_, meta) => meta && pack(meta));
+    const found = await this.#db.read([], "", (_, meta) => meta);
+    return found && pack(found);
   }
 
   async declare(meta: string): Promise<void> {
@@ -125,34 +136,30 @@ export class CollectionStore {
   }
 
   async texts(numbers: Int32Array): Promise<string> {
-    return this.#read(["texts"], async (stores) => {
-      const found = await readTexts(stores, numbers);
-      return JSON.stringify(
-        Array.from(numbers, (number) => {
-          const t = found.get(number);
-          return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
-        }),
-      );
-    });
+    const [found] = await this.#texts(numbers);
+    return JSON.stringify(
+      Array.from(numbers, (number) => {
+        const t = found.get(number);
+        return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
+      }),
+    );
   }
 
   /** `rows`: number and position in the document, one pair after another. */
   async full(rows: Int32Array): Promise<Bytes | undefined> {
-    return this.#read(["texts"], async (stores, { full: size }) => {
-      const count = rows.length / 2;
-      const texts = await readTexts(stores, new Set(rows.filter((_, i) => i % 2 === 0)));
-      const found = new Uint8Array(count * (size + 4));
-      for (let i = 0; i < count; i++) {
-        const text = texts.get(rows[2 * i]!);
-        if (!text) return undefined;
-        const at = rows[2 * i + 1]!;
-        const shard = new Uint8Array(text.full);
-        const split = (shard.length / (size + 4)) * size;
-        found.set(shard.subarray(at * size, (at + 1) * size), i * size);
-        found.set(shard.subarray(split + 4 * at, split + 4 * at + 4), count * size + 4 * i);
-      }
-      return found;
-    });
+    const count = rows.length / 2;
+    const [texts, { full: size }] = await this.#texts(new Set(rows.filter((_, i) => i % 2 === 0)));
+    const found = new Uint8Array(count * (size + 4));
+    for (let i = 0; i < count; i++) {
+      const text = texts.get(rows[2 * i]!);
+      if (!text) return undefined;
+      const at = rows[2 * i + 1]!;
+      const shard = new Uint8Array(text.full);
+      const split = (shard.length / (size + 4)) * size;
+      found.set(shard.subarray(at * size, (at + 1) * size), i * size);
+      found.set(shard.subarray(split + 4 * at, split + 4 * at + 4), count * size + 4 * i);
+    }
+    return found;
   }
 
   /** Numbers, ascending, and for each name a list of values, as JSON. */
@@ -268,12 +275,24 @@ export class CollectionStore {
   }
 
   /** Of the content where it is now. A number means one document, before it has moved and after. */
-  async #read<T>(parts: Parameters<Database["read"]>[0], work: (stores: Stores, meta: Meta) => Promise<T>): Promise<T> {
+  async #read<T>(parts: Part[], work: (stores: Stores, meta: Meta) => Promise<T>): Promise<T> {
     for (;;) {
-      const found = await this.#db.read(parts, this.#side, async (stores, meta) =>
-        this.#moved(meta) ? undefined : { value: await work(stores, present(meta)) },
-      );
+      const found = await this.#db.read(parts, this.#side, async (stores, record) => {
+        const meta = await record;
+        return this.#moved(meta) ? undefined : { value: await work(stores, present(meta)) };
+      });
       if (found) return found.value;
+      await this.#find();
+    }
+  }
+
+  /** Texts where they were last, and the record at once: what every answer waits for is one trip to the database, not two. */
+  async #texts(numbers: Iterable<number>): Promise<[Map<number, Text>, Meta]> {
+    for (;;) {
+      const [texts, meta] = await this.#db.read(["texts"], this.#side, (stores, record) =>
+        Promise.all([readTexts(stores, numbers), record]),
+      );
+      if (!this.#moved(meta)) return [texts, present(meta)];
       await this.#find();
     }
   }
@@ -299,7 +318,7 @@ export class CollectionStore {
   }
 
   async #find(): Promise<void> {
-    this.#side = await this.#db.read([], "", async (_, meta) => meta?.side ?? "");
+    this.#side = await this.#db.read([], "", async (_, meta) => (await meta)?.side ?? "");
     this.#ids = new Ids();
     this.#nextIds = new Ids();
   }

@@ -135,16 +135,20 @@ export class Database {
     await (await this.open()).put("words", kept, "index");
   }
 
-  /** `side`: where the content was last. `work` is told where it is now, in its record; it may have moved. */
+  /**
+   * `side`: where the content was last. `work` is told where it is now, in its record; it may have moved. What it asks for before
+   * it waits for the record comes together with it.
+   */
   async read<T>(
     parts: Part[],
     side: Side,
-    work: (stores: Stores<"readonly">, meta: Meta | undefined) => Promise<T>,
+    work: (stores: Stores<"readonly">, meta: Promise<Meta | undefined>) => Promise<T>,
   ): Promise<T> {
     try {
       const tx = (await this.open()).transaction(["meta", ...on(side, parts)], "readonly");
       tx.done.catch(() => undefined); // the request that failed says why
-      const meta = await tx.objectStore("meta").get("meta");
+      const meta = tx.objectStore("meta").get("meta");
+      meta.catch(() => undefined); // who waits for it is told
       return await work(new Stores(tx, side), meta);
     } catch (error) {
       throw named(error);
