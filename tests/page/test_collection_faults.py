@@ -283,6 +283,19 @@ def test_another_tab_sees_changes_within_a_second(opened: Page, second: Page, na
     assert opened.evaluate("async () => (await notes.search(null, {where: {tag: 'street'}}))[0].text") == "a dog"
 
 
+def test_a_commit_that_nobody_told_of_is_seen_after_a_second(serve_site: Serve, faulty: Page) -> None:
+    opened_on(faulty, serve_site(script=b"delete globalThis.BroadcastChannel;"))
+    faulty.evaluate(MAKE, ["silent", {"fields": FIELDS}, NOTES[:2]])
+    writer = faulty.context.new_page()
+    writer.goto(faulty.url)
+    writer.evaluate(OPEN)
+    writer.evaluate(MAKE, ["silent", {}, None])
+    assert sorted(ids(faulty, "car")) == ["car", "cat"]
+    writer.evaluate("(all) => notes.put(all)", NOTES[2:])
+    faulty.wait_for_timeout(1100)
+    assert len(ids(faulty, "car")) == 4
+
+
 def test_two_tabs_may_write_at_once(opened: Page, second: Page, name: str) -> None:
     for page in (opened, second):
         page.evaluate(MAKE, [name, {}, None])

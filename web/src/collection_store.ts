@@ -42,6 +42,9 @@ export class CollectionStore {
   #channel: BroadcastChannel | undefined;
   #stale = true;
   #asked = 0;
+  /** Of the record that was read last. */
+  #revision = 0;
+  #looking = false;
   /** Where the content lies, as far as is known. */
   #side: Side = "";
   #ids = new Ids();
@@ -78,8 +81,23 @@ export class CollectionStore {
     });
   }
 
+  /** Who asks and then does something else first need not wait: the record is looked at meanwhile. */
   changed(): boolean {
-    return this.#stale || performance.now() - this.#asked > TRUST;
+    if (performance.now() - this.#asked > TRUST && !this.#looking) void this.#look();
+    return this.#stale || this.#looking;
+  }
+
+  async #look(): Promise<void> {
+    this.#looking = true;
+    const asked = performance.now();
+    try {
+      const meta = await this.#db.read([], "", (_, record) => record);
+      if (meta?.revision !== this.#revision) this.#stale = true;
+    } catch {
+      this.#stale = true; // whoever reads the news is told why
+    }
+    this.#asked = asked;
+    this.#looking = false;
   }
 
   async news(epoch: number, rows: number, changes: number): Promise<News> {
@@ -87,6 +105,7 @@ export class CollectionStore {
     this.#stale = false;
     this.#asked = performance.now();
     return this.#read(["segments", "dead"], async (stores, meta) => {
+      this.#revision = meta.revision;
       const reset = meta.epoch !== epoch;
       const known = reset ? 0 : rows;
       const range = above(reset ? 0 : changes);

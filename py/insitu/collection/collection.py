@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
@@ -56,7 +56,7 @@ class Found:
     fields: Mapping[str, Any]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -330,6 +330,7 @@ class Collection:
             raise InvalidArgument("search() takes a query, a filter (`where`), or both.")
         if query is not None and not query.strip():
             raise EmptyQuery("The query has no text. Ask with at least one word, or leave it out to list by `where`.")
+        self.store.changed()  # a store may find out while the query is embedded
         embedded = None if query is None else await self.embedder.embed([query], task="query", dim=self.meta.dim)
         terms = query_terms(query) if query and weight else []  # none: signs only, which have a meaning still
         while True:

@@ -152,7 +152,7 @@ class Store(Protocol):
         """Make the collection, or give the one that is there the fields of `meta`."""
 
     def changed(self) -> bool:
-        """Whether somebody else may have written since `news` was asked last."""
+        """Whether somebody else may have written since `news` was asked last. Who asks early need not wait for it."""
 
     async def news(self, epoch: int, rows: int, changes: int) -> News:
         """What a reader lacks that has so many `rows` and `changes` of this `epoch`; read in one transaction."""
