@@ -33,6 +33,7 @@ class Opened(NamedTuple):
     page: Page
     runtime: NativeRuntime
     site: Path
+    served: Served
 
 
 @pytest.fixture(scope="module", params=["int8", "q8", "q4"])
@@ -40,7 +41,8 @@ def gemma(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, browser: Browser, web_dist: Path
 ) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("gemma")
-    model = export(str(make(folder / "checkpoint")), request.param, out=folder / "model")
+    rows = 4 if request.param == "q4" else 8
+    model = export(str(make(folder / "checkpoint")), request.param, rows=rows, out=folder / "model")
     runtime = NativeRuntime.open(model, index_dir=folder / "site/insitu", threads=1)
     site = folder / "site"
     site.mkdir()
@@ -50,7 +52,17 @@ def gemma(
     shutil.copytree(web_dist, site / "insitu", dirs_exist_ok=True)
     with Served(site).running() as served, watched(browser, silent=True) as page:
         opened_on(page, served)
-        yield Opened(page, runtime, site)
+        yield Opened(page, runtime, site, served)
+
+
+@pytest.mark.parametrize("gemma", ["q4"], indirect=True)
+def test_vectors_are_the_same_when_rows_of_4_bits_come_by_blocks(gemma: Opened, browser: Browser) -> None:
+    with watched(browser, silent=True) as page:
+        assert opened_on(page, gemma.served, rows="stream")["rows"]["mode"] == "stream"
+        asked = len(gemma.served.parts)
+        streamed = page.evaluate(EMBED, [TEXTS, {"task": "query", "dim": 96}])
+        assert streamed == gemma.page.evaluate(EMBED, [TEXTS, {"task": "query", "dim": 96}])
+        assert len(gemma.served.parts) > asked, "the rows came while the texts were embedded"
 
 
 @pytest.mark.parametrize("task", ["query", "document", "clustering", "none"])

@@ -14,6 +14,7 @@ import {
 } from "./device.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
+import { readRow } from "./row_codes.ts";
 import type { Rows } from "./rows.ts";
 
 /** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
@@ -185,9 +186,7 @@ export class Engine {
     const scales = this.#inputScales.subarray(0, ids.length);
     ids.forEach((id, cell) => {
       const part = parts.get(Math.floor(id / perPart))!;
-      const at = (id % perPart) * record;
-      rows.set(part.subarray(at, at + size), cell * size);
-      scales[cell] = new DataView(part.buffer, part.byteOffset + at + size).getFloat32(0, true);
+      scales[cell] = readRow(part, (id % perPart) * record, record, rows.subarray(cell * size, (cell + 1) * size));
     });
     return { lengths, rows, scales, size, dim };
   }

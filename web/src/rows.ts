@@ -4,12 +4,13 @@ import { InsituError } from "./errors.ts";
 import { load, type Bytes, type FileRef, type OnBytes } from "./files.ts";
 import { InGraph } from "./ids.ts";
 import { checkIds, RowBlocks, storageUnavailable } from "./row_blocks.ts";
+import { recordBytes } from "./row_codes.ts";
 import { RowDisk } from "./row_disk.ts";
 import type { Stats } from "./protocol.ts";
 import type { Store } from "./store.ts";
 
 /**
- * What a model lock says of its rows: `row_count` records of full_dim x row_bits bits and a float32 scale. A published
+ * What a model lock says of its rows: `row_count` records of full_dim values and a float32 scale; see row_codes.ts. A published
  * graph holds them itself, and then no file does.
  */
 export interface Table {
@@ -61,8 +62,8 @@ export async function openRows(options: RowsOptions): Promise<Rows> {
   const { table, base, store, onBytes } = options;
   const { rows, row_blocks: blocks, row_count: count } = table;
   if (!rows) return new InGraph(count);
-  const record = (table.full_dim * table.row_bits) / 8 + 4;
-  if (table.row_bits !== 8 || !blocks) throw corrupt("is laid out as this release cannot read it");
+  const record = recordBytes(table.full_dim, table.row_bits);
+  if (!record || !blocks) throw corrupt("is laid out as this release cannot read it");
   if (rows.bytes !== count * record) throw corrupt(`does not hold ${count} rows`);
   const mode = options.mode ?? (rows.bytes <= SMALL ? "all" : options.usual);
   const whole = async (reason = ""): Promise<Rows> => {

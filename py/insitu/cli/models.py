@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,11 @@ Accept = Annotated[
     bool, typer.Option("--accept-license", help="You have read and accept the model's terms. Asked for once.")
 ]
 Variant = Annotated[str, typer.Option(help="The arithmetic of the exported graph.")]
+
+
+class Rows(StrEnum):
+    int8 = "int8"
+    int4 = "int4"
 
 
 def _say(text: str) -> None:
@@ -92,6 +98,10 @@ def export(
     source: Annotated[Path | None, typer.Option("--from", help="Folder with the published files.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; the cache if not given.")] = None,
     accept_license: Accept = False,
+    rows: Annotated[
+        Rows | None,
+        typer.Option(help="How token rows are kept; int4 halves the table. int8 (float32 of fp32) if not given."),
+    ] = None,
     sensitivity: Annotated[
         bool, typer.Option("--report", help="Then tell what rounding each matrix product costs by itself. Takes long.")
     ] = False,
@@ -102,7 +112,8 @@ def export(
     """
     from insitu.model.export import export as export_model
 
-    folder = export_model(name, variant, source=source, out=out, accept_licence=accept_license, on_step=_say)
+    bits = None if rows is None else int(rows[3:])
+    folder = export_model(name, variant, source=source, out=out, accept_licence=accept_license, rows=bits, on_step=_say)
     for path in sorted(folder.iterdir()):
         _say(f"{path.stat().st_size:>12,} bytes  {path}")
     if sensitivity:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from insitu.errors import ModelCorrupt, ModelNotFound
+from insitu.errors import ModelCorrupt, ModelNotFound, VariantUnsupported
 from insitu.model import bert, cache, gemma
 from insitu.model import published as published_graph
 from insitu.model.calibrate import Build, moments_of
@@ -23,7 +23,7 @@ from insitu.model.graph import Graph
 from insitu.model.licence import require_licence
 from insitu.model.lock import ModelLock, RowBlocks
 from insitu.model.manifest import Manifest, load
-from insitu.model.quantise import Float, Int8, quantise_rows
+from insitu.model.quantise import Float, Int8, UInt8, pack_rows, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.rows import write_rows
 from insitu.model.smoothing import read_smoothing
@@ -44,6 +44,7 @@ def export(
     source: Path | None = None,
     out: Path | None = None,
     accept_licence: bool = False,
+    rows: int | None = None,
     linear: Linear | None = None,
     moments: dict[str, Float64] | None = None,
     on_step: Step | None = None,
@@ -51,13 +52,17 @@ def export(
     """Write the exported model `name` and return its folder.
 
     `name` is a known model or a folder with a `model.json`. `source` holds the published files (default: where `fetch`
-    puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). `linear`
+    puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). `rows` are
+    the bits of a component of a token row: 8, or 4 for a table of half the size. `linear`
     multiplies in the place of the variant's own way, and `moments` are what `insitu.model.calibrate` found before,
     or are filled with it, for `insitu.model.report` (gemma only). A previous export stays
     whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
     `LicenceNotAccepted`, `DiskFull`.
     """
     manifest = load(name).of_variant(variant)
+    bits = rows or row_bits(variant)
+    if bits != row_bits(variant) and (bits != 4 or variant == "fp32" or manifest.family == "onnx"):
+        raise VariantUnsupported(f"{manifest.name} {variant}: its token rows cannot have {bits} bits.")
     require_licence(manifest, accept_licence)
     source = source or cache.published_dir(manifest)
     out = out or cache.export_dir(manifest.name, variant)
@@ -73,7 +78,7 @@ def export(
         manifest = replace(manifest, files=tuple(found))
     with cache.staging(out.parent) as folder:
         seen = {} if moments is None else moments
-        lock = _write(manifest, variant, linear or linear_of(variant), seen, source, folder, step)
+        lock = _write(manifest, variant, bits, linear or linear_of(variant), seen, source, folder, step)
         (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
         _replace_folder(folder, out)
     return out
@@ -82,6 +87,7 @@ def export(
 def _write(
     manifest: Manifest,
     variant: str,
+    bits: int,
     linear: Linear,
     moments: dict[str, Float64],
     source: Path,
@@ -101,7 +107,7 @@ def _write(
         step("read the weights")
         weights = Weights(source / "model.safetensors")
         step("write the token rows")
-        parts = _row_parts(weights, manifest, config, row_bits(variant))
+        parts = _row_parts(weights, manifest, config, bits)
         row_count, rows, row_blocks = write_rows(folder, variant, parts)
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
@@ -136,13 +142,13 @@ def _write(
         suffix_ids=suffix,
         pad_id=pad,
         prompts=dict(manifest.prompts),
-        weights=manifest.identity(),
+        weights=manifest.identity(bits),
         graph=cache.file_ref(graph),
         rows=rows,
         row_count=row_count,
         row_blocks=row_blocks,
         tokenizer=cache.file_ref(tokenizer),
-        row_bits=row_bits(variant),
+        row_bits=bits,
         vocabulary=vocabulary,
         canary=_canary(manifest),
         data=data,
@@ -173,15 +179,18 @@ def _canary(manifest: Manifest) -> tuple[Mapping[str, Any], ...]:
 
 def _row_parts(
     weights: Weights, manifest: Manifest, config: Mapping[str, Any], bits: int
-) -> Iterator[tuple[Int8 | Float, Float]]:
-    """The token table in parts: int8 (or float32) rows with their scales."""
+) -> Iterator[tuple[Int8 | UInt8 | Float, Float]]:
+    """The token table in parts: int8, packed or float32 rows with their scales."""
     family = _family(manifest)
     if family.TABLE not in weights or weights.shape(family.TABLE)[1] != manifest.full_dim:
         raise ModelCorrupt(f"model.safetensors: {family.TABLE} should have rows of {manifest.full_dim}.")
     factor = np.float32(family.row_factor(config))
     for block in weights.blocks(family.TABLE):
-        codes, scales = quantise_rows(block) if bits == 8 else (block, np.ones(len(block), np.float32))
-        yield codes, scales * factor
+        if bits == 32:
+            yield block, np.full(len(block), factor)
+        else:
+            codes, scales = quantise_rows(block) if bits == 8 else pack_rows(block)
+            yield codes, scales * factor
 
 
 def _family(manifest: Manifest) -> Any:

@@ -35,15 +35,15 @@ class RowBlocks:
 class ModelLock:
     """An exported model.
 
-    `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using, largest
-    first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and `suffix_ids` are
-    put around the ids of each text. `prompts` maps a task to the text put before each input, in which `{title}` stands
-    for the input's title. `rows` holds `row_count` records: `full_dim` values and a float32 scale. `row_bits` of a
-    value are 8 (int8) or 32 (float32: for CPython only). A published graph holds its table itself: `rows` and
-    `row_blocks` are None, its inputs are ids below `row_count`, and `data` are the files beside it that hold its
-    weights. `vocabulary` is the tokenizer as the page reads it, None where it takes `tokenizer` for that. `canary`
-    holds golden texts that the page tries a device with: their `ids`, and the `embedding` at full size (float16,
-    base64).
+    `full_dim` is the size of the graph's largest vector and of a token row; `dims` are the sizes worth using,
+    largest first (any size from 1 to `full_dim` works). `max_tokens` counts special tokens. `prefix_ids` and
+    `suffix_ids` are put around the ids of each text. `prompts` maps a task to the text put before each input, in
+    which `{title}` stands for the input's title. `rows` holds `row_count` records: `full_dim` values and a float32
+    scale. `row_bits` of a value are 8 (int8), 4 (see `insitu.model.quantise.pack_rows`) or 32 (float32: for CPython
+    only). A published graph holds its table itself: `rows` and `row_blocks` are None, its inputs are ids below
+    `row_count`, and `data` are the files beside it that hold its weights. `vocabulary` is the tokenizer as the page
+    reads it, None where it takes `tokenizer` for that. `canary` holds golden texts that the page tries a device
+    with: their `ids`, and the `embedding` at full size (float16, base64).
     """
 
     name: str

@@ -33,5 +33,5 @@ def plain(graph: Graph, x: str, weight: Float, name: str, smoothing: Float | Non
 
 
 def row_bits(variant: str) -> int:
-    """Bits of a component of a token row: 8 with a scale for each row, or 32."""
+    """Bits of a component of a token row, unless other ones are chosen: 8 with a scale for each row, or 32."""
     return 32 if variant == "fp32" else 8

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from insitu.errors import IndexCorrupt, ModelCorrupt, NotANumber, RuntimeUnavailable
 from insitu.model.exported import check_export, read_lock
 from insitu.model.lock import ModelLock
+from insitu.model.quantise import unpack_rows
 from insitu.model.rows import read_rows
 from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
 
@@ -99,7 +100,7 @@ class NativeRuntime:
         lock: ModelLock,
         session: Any,
         tokenizer: Any,
-        table: tuple[Int8 | Float, Float] | None,
+        table: tuple[NDArray[Any], Float] | None,
         index_dir: Path | None,
     ):
         self.lock = lock
@@ -182,9 +183,12 @@ class NativeRuntime:
             feeds["ids"][mask] = ids
         else:
             rows, scales = self._table
-            feeds["rows"] = np.zeros((*mask.shape, self.lock.full_dim), rows.dtype)
+            found = rows[ids]
+            if self.lock.row_bits == 4:
+                found = unpack_rows(found, self.lock.full_dim)
+            feeds["rows"] = np.zeros((*mask.shape, self.lock.full_dim), found.dtype)
             feeds["row_scales"] = np.zeros((*mask.shape, 1), np.float32)
-            feeds["rows"][mask] = rows[ids]
+            feeds["rows"][mask] = found
             feeds["row_scales"][mask, 0] = scales[ids]
         outputs = ["embedding", "codes", "scale", "full_codes", "full_scale"]
         result: list[Any] = self._session.run(outputs, feeds)

@@ -166,5 +166,8 @@ def test_a_lock_that_does_not_fit_its_table_is_a_named_error(page: Page, served:
     tab = Tab(page, served)
     changed = OPEN.replace("const store", "table.row_bits = 4; const store")
     assert tab.error(lambda: tab.run(changed, ["small/lock.json", "all", "all"]))[0] == "model-corrupt"
+    changed = OPEN.replace("const store", "table.row_bits = 2; const store")
+    code, message = tab.error(lambda: tab.run(changed, ["small/lock.json", "all", "all"]))
+    assert code == "model-corrupt" and "this release" in message
     changed = OPEN.replace("const store", "table.row_count -= 1; const store")
     assert tab.error(lambda: tab.run(changed, ["small/lock.json", "all", "all"]))[0] == "model-corrupt"
