@@ -17,7 +17,7 @@ from zlib import crc32
 
 from insitu.errors import IndexCorrupt
 from insitu.model.lock import ModelLock, RowBlocks
-from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, Passing, TokenIds
 
 _TOKEN = re.compile(r"\w{1,8}|[^\w\s]")
 VOCABULARY = 5000
@@ -156,7 +156,7 @@ class FakeRuntime:
         k: int,
         *,
         full: bool = False,
-        among: Sequence[int] | None = None,
+        among: Sequence[int] | Passing | None = None,
         exact: bool = False,
     ) -> list[tuple[int, float]]:
         assert isinstance(codes, FakeCodes)
@@ -164,6 +164,8 @@ class FakeRuntime:
         assert isinstance(query, FakeBlock)
         wanted, scale = quantise(query._cut(query.rows[0], dim), 127 if full else 127 * 128)
         scored = []
+        if isinstance(among, Passing):
+            among = [row for row, place in enumerate(among.at) if among.mask[place]]
         for position in range(codes.count) if among is None else among:
             row, row_scale = codes.rows[position]
             dot = sum(a * b for a, b in zip(wanted, row, strict=True))

@@ -66,7 +66,7 @@ export async function examine(store: CollectionStore): Promise<{ wrong: string[]
     say(alive.get(numbers[i]!) === cuts.length / 2, `${id} lacks vectors`);
     stamps[id] = hash;
   });
-  const { numbers: listed } = await store.columns("[]");
+  const { numbers: listed } = await store.columns("[]", new Uint32Array(0));
   say(listed.length === meta.documents, `${listed.length} ids, the record says ${meta.documents}`);
   return { wrong, stamps };
 }

@@ -106,8 +106,9 @@ async function compare(store: CollectionStore, model: Map<string, Document>, who
   const { wrong, stamps } = await examine(store);
   if (wrong.length) return wrong.join("; ");
   if (Object.keys(stamps).length !== model.size) return `${Object.keys(stamps).length} of ${model.size} documents`;
-  const { numbers, values } = await store.columns('["stamp"]');
-  const [column] = JSON.parse(values) as [string[]];
+  const { numbers, values, ranks } = await store.columns('["stamp"]', new Uint32Array(0));
+  const [stamped] = JSON.parse(values) as [string[]];
+  const column = Array.from(ranks[0]!, (rank) => stamped[rank - 1]);
   const byNumber = new Map(found.filter((one) => one !== null).map((one) => [one[0], one[3].stamp]));
   for (const [i, number] of numbers.entries()) {
     if (byNumber.get(number) !== column[i]) return `column: ${number} has ${column[i]}, not ${byNumber.get(number)}`;

@@ -62,6 +62,32 @@ def test_filters_choose_before_the_scan(notes: Page) -> None:
     assert ids(notes, "a", where={"tag": "none such"}) == []
 
 
+def test_words_are_ordered_as_in_python(opened: Page) -> None:
+    tags = [
+        "",
+        "a",
+        "b",
+        "\ud83d",
+        "\ud83da",
+        "\ue000",
+        "\uffff",
+        "\U0001f600",
+        "\U0001f600a",
+        "\U0001f601",
+        "a\U0001f600",
+    ]
+    put = [{"id": str(i), "text": "a note", "fields": {"tag": tag}} for i, tag in enumerate(tags)]
+    # Put before the first filter: the order is that of the page's script.
+    opened.evaluate(MAKE, ["ordered", {"fields": {"tag": "keyword"}}, None])
+    opened.evaluate("(all) => notes.put(JSON.parse(all))", json.dumps(put))
+    for tag in tags:
+        found = opened.evaluate(
+            "async (where) => (await notes.search(null, {where: JSON.parse(where)})).map(({ id }) => Number(id))",
+            json.dumps({"tag": {"gt": tag}}),
+        )
+        assert sorted(found) == [i for i, other in enumerate(tags) if other > tag], ascii(tag)
+
+
 def test_a_text_that_did_not_change_is_not_embedded_again(notes: Page) -> None:
     put = "async (all) => [await notes.put(all), (await insitu.stats()).runs.batches]"
     runs = notes.evaluate("async () => (await insitu.stats()).runs.batches")

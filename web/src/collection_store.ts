@@ -4,6 +4,7 @@
 // Nothing is awaited inside a transaction but its own requests: it would be over.
 
 import { apply, compact, fold, type Change } from "./content.ts";
+import { columnOf, placesOf, type Columns } from "./columns.ts";
 import {
   Database,
   above,
@@ -181,18 +182,16 @@ export class CollectionStore {
     return found;
   }
 
-  /** Numbers, ascending, and for each name a list of values, as JSON. */
-  async columns(names: string): Promise<{ numbers: Uint32Array; values: string }> {
-    return this.#read(["entries", "dead"], async (stores) => {
-      const { numbers, blocks } = await alive(stores);
-      const values = (JSON.parse(names) as string[]).map((name) =>
-        blocks.flatMap(({ block, places }) => {
-          const column = Object.hasOwn(block.fields, name) ? block.fields[name]! : [];
-          return places.map((place) => column[place] ?? null);
-        }),
-      );
-      return { numbers, values: JSON.stringify(values) };
-    });
+  /** See `insitu.collection.columns.Columns`; `rows`: the document of each row. `values`: for each name a list, as JSON. */
+  async columns(names: string, rows: Uint32Array): Promise<Columns & { values: string }> {
+    const { numbers, blocks } = await this.#read(["entries", "dead"], alive);
+    const columns = (JSON.parse(names) as string[]).map((name) => columnOf(blocks, name));
+    return {
+      numbers,
+      at: placesOf(rows, numbers),
+      values: JSON.stringify(columns.map(({ values }) => values)),
+      ranks: columns.map(({ ranks }) => ranks),
+    };
   }
 
   async commit(change: string, codes: Bytes, full: Bytes): Promise<string> {

@@ -114,6 +114,16 @@ export class Host {
     return { found: undefined, done, stop: () => stopping.abort() };
   }
 
+  /** The rows that a filter lets pass; see `insitu.runtime.Passing`. */
+  passing(mask: Uint8Array, at: Uint32Array): Int32Array {
+    const found = new Int32Array(at.length);
+    let count = 0;
+    for (let row = 0; row < at.length; row++) {
+      if (mask[at[row]!]) found[count++] = row;
+    }
+    return found.subarray(0, count);
+  }
+
   emptyCodes(dim: number): GrowingCodes {
     return new GrowingCodes(this.scanner.another(), dim);
   }

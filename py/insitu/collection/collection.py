@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Self
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
@@ -24,6 +25,7 @@ from insitu.collection.words import Words
 from insitu.embedder import Embedder, Progress
 from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
 from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
+from insitu.runtime import Passing
 from insitu.text.words import query_terms
 
 # Documents of one commit. A batch of texts of mixed length fills the model's batches well, and what a crash can cost is
@@ -351,7 +353,7 @@ class Collection:
                 return found
 
     async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
-        numbers = self._held.alive(where)[: -k - 1 : -1]
+        numbers = list(islice(self._held.alive(where), k))
         stored = await self.store.texts(numbers)
         return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
 
@@ -359,12 +361,15 @@ class Collection:
         self, query: Any, k: int, where: object, terms: Sequence[str], weight: float, exact: bool
     ) -> tuple[list[Found], bool]:
         reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
-        among = None if where is None else self._held.alive(where)
+        worded: list[tuple[int, int]] = []
         while True:
-            worded = await self._words.find(terms, reach, among) if terms else []
+            if terms:
+                worded = await self._words.find(terms, reach, None if where is None else list(self._held.alive(where)))
+                if where is not None and self._held.columns is None:
+                    return [], False
             scores = {}
             if not (terms and weight == 1):
-                rows = None if among is None else self._held.positions(among)
+                rows = None if where is None else self._held.passing(where)
                 scores = await self._compare(query, reach, rows, exact)
             meant = sorted(scores, key=lambda place: (-scores[place], place))
             ranked = fuse(meant, worded, weight) if terms else meant
@@ -383,7 +388,7 @@ class Collection:
         return found, None not in stored
 
     async def _compare(
-        self, query: Any, reach: int, among: Sequence[int] | None, exact: bool = False
+        self, query: Any, reach: int, among: Sequence[int] | Passing | None, exact: bool = False
     ) -> dict[tuple[int, int], float]:
         """Number and position of the `reach` best passages by codes; their cosines, at full size where it is kept."""
         while True:

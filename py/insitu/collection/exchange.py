@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -47,7 +48,7 @@ async def export_collection(store: Store, on_progress: Progress | None = None) -
         if meta is None:
             raise CollectionCorrupt("The collection is gone. Import an export.")
         # Not by `news`, which the opened collection takes: it would miss what was told here.
-        alive = set((await store.columns([])).numbers)
+        alive = set((await store.columns([], array("I"))).numbers)
         sha = hashlib.sha256()
 
         def told(piece: bytes) -> bytes:

@@ -20,8 +20,9 @@ from typing import Any
 from zlib import crc32
 
 from insitu.collection import staging
+from insitu.collection.columns import Column, Columns
 from insitu.collection.folder_words import FolderWords
-from insitu.collection.store import VERSION, Change, Columns, Committed, Entry, Meta, News, Stored
+from insitu.collection.store import VERSION, Change, Committed, Entry, Meta, News, Stored
 from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, WriteFailed
 
 FILE = "collection.sqlite"
@@ -140,13 +141,18 @@ class FolderStore:
                 scales.append(blob[split + 4 * position : split + 4 * position + 4])
         return b"".join(codes + scales)
 
-    async def columns(self, names: Sequence[str]) -> Columns:
-        columns = Columns(array("I"), {name: [] for name in names})
+    async def columns(self, names: Sequence[str], rows: array[int]) -> Columns:
+        places: dict[int, int] = {}
+        documents = []
         for number, fields in self._db.execute("SELECT number, fields FROM documents ORDER BY number"):
-            columns.numbers.append(number)
-            values = json.loads(fields)
-            for name in names:
-                columns.values[name].append(values.get(name))
+            places[number] = len(places)
+            documents.append(json.loads(fields))
+        columns = Columns(array("I", places), array("I", [places.get(number, 0) for number in rows]))
+        for name in names:
+            values = [fields.get(name) for fields in documents]
+            known = sorted({value for value in values if value is not None})
+            ranks = {None: 0} | {value: rank for rank, value in enumerate(known, 1)}
+            columns.fields[name] = Column(known, array("I", map(ranks.__getitem__, values)))
         return columns
 
     async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress
 
-from insitu.collection.store import Change, Columns, Committed, Meta, Store
-from insitu.collection.where import numbers_of
+from insitu.collection.columns import Columns
+from insitu.collection.store import Change, Committed, Meta, Store
+from insitu.collection.where import match
 from insitu.errors import SpaceMismatch
-from insitu.runtime import Codes, Runtime
+from insitu.runtime import Codes, Passing, Runtime
 
 
 class Memory:
@@ -62,17 +64,19 @@ class Memory:
             self.columns = None  # they are not here, or somebody else wrote between: they are read when they are needed
             return
         for number, item in zip(done.numbers, change.put, strict=True):
+            place = len(columns.numbers)
             columns.numbers.append(number)
-            for name, column in columns.values.items():
-                column.append(item["fields"].get(name))
+            columns.at.extend([place] * item["rows"])
+            for name, column in columns.fields.items():
+                column.set(place, item["fields"].get(name))
         for id, fields in change.touch:
-            at = bisect_left(columns.numbers, known[id])
-            for name, column in columns.values.items():
-                column[at] = fields.get(name)
+            place = bisect_left(columns.numbers, known[id])
+            for name, column in columns.fields.items():
+                column.set(place, fields.get(name))
 
     async def load_columns(self) -> None:
         revision = self.meta.revision
-        columns = await self._store.columns(list(self.meta.fields))
+        columns = await self._store.columns(list(self.meta.fields), self.numbers)
         await self.refresh(again=True)
         if self.meta.revision == revision:
             self.columns = columns
@@ -84,13 +88,24 @@ class Memory:
     def rows(self, number: int) -> range:
         return range(bisect_left(self.numbers, number), bisect_right(self.numbers, number))
 
-    def alive(self, where: object) -> list[int]:
+    def passing(self, where: object) -> Passing:
+        """The rows whose documents `where` lets pass."""
         assert self.columns is not None
-        return [n for n in numbers_of(where, self.meta.fields, self.columns) if n not in self.dead]
+        # A put may have told of rows that are not here yet.
+        return Passing(self._match(where), self.columns.at[: len(self.numbers)])
+
+    def alive(self, where: object) -> Iterator[int]:
+        """The documents that `where` lets pass, those put last first."""
+        assert self.columns is not None
+        mask = self._match(where)[:-1]
+        return (n for n in compress(reversed(self.columns.numbers), reversed(mask)) if n not in self.dead)
+
+    def _match(self, where: object) -> bytes:
+        """A byte for each document, and a 0 more."""
+        assert self.columns is not None
+        count = len(self.columns.numbers)
+        return match(where, self.meta.fields, self.columns.fields, count).to_bytes(count + 1, "little")
 
     def positions(self, numbers: Sequence[int]) -> list[int]:
         """The rows of these documents, ascending."""
-        if 8 * len(numbers) < len(self.numbers):
-            return [position for number in numbers for position in self.rows(number)]
-        wanted = set(numbers)
-        return [position for position, number in enumerate(self.numbers) if number in wanted]
+        return [position for number in numbers for position in self.rows(number)]

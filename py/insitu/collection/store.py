@@ -14,9 +14,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from insitu.collection.columns import Columns
 from insitu.errors import CollectionCorrupt, CollectionVersion, SpaceMismatch
 
 if TYPE_CHECKING:
@@ -134,14 +135,6 @@ class Committed:
     deleted: int
 
 
-@dataclass
-class Columns:
-    """The fields of all documents, by ascending number: a value or None for each document."""
-
-    numbers: array[int]
-    values: dict[str, list[Any]] = field(default_factory=dict)
-
-
 class Store(Protocol):
     """One collection. What fails for lack of space raises `DiskFull`; then nothing has changed."""
 
@@ -168,7 +161,8 @@ class Store(Protocol):
         None: one of the numbers is dead by now.
         """
 
-    async def columns(self, names: Sequence[str]) -> Columns: ...
+    async def columns(self, names: Sequence[str], rows: array[int]) -> Columns:
+        """`rows`: the number of each row's document."""
 
     async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
         """All of `change` in one transaction. `codes` and `full`: the layout of `Block.codes` and `full_codes`.

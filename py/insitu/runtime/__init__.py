@@ -77,6 +77,14 @@ class Block(Protocol):
         """count x full_dim int8, then count float32 scales: the layout of a full-size shard."""
 
 
+@dataclass(frozen=True)
+class Passing:
+    """Rows that a filter lets pass: those whose place in `mask` (`at`, `array('I')`, of each row) holds a 1."""
+
+    mask: bytes
+    at: array[int]
+
+
 class Codes(Protocol):
     """int8 codes with one scale per vector, loaded for scanning, owned by the runtime."""
 
@@ -124,7 +132,7 @@ class Runtime(Protocol):
         k: int,
         *,
         full: bool = False,
-        among: Sequence[int] | None = None,
+        among: Sequence[int] | Passing | None = None,
         exact: bool = False,
     ) -> list[tuple[int, float]]:
         """The `k` best (position, cosine), best first, equal scores by position.

@@ -19,7 +19,7 @@ from insitu.model.exported import check_export, read_lock
 from insitu.model.lock import ModelLock
 from insitu.model.quantise import unpack_rows
 from insitu.model.rows import read_rows
-from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, Passing, TokenIds
 
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
@@ -239,7 +239,7 @@ class NativeRuntime:
         k: int,
         *,
         full: bool = False,
-        among: Sequence[int] | None = None,
+        among: Sequence[int] | Passing | None = None,
         exact: bool = False,
     ) -> list[tuple[int, float]]:
         assert isinstance(query, NativeBlock) and isinstance(codes, NativeCodes)
@@ -289,15 +289,21 @@ def _session(onnxruntime: Any, graph: Path, options: Any) -> Any:
         return onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
+def _positions(among: Sequence[int] | Passing) -> NDArray[np.int64]:
+    if isinstance(among, Passing):
+        return np.flatnonzero(np.frombuffer(among.mask, np.uint8)[np.frombuffer(among.at, np.uint32)])
+    return np.array(among, np.int64)
+
+
 def scan_codes(
-    query: Int16, scale: np.float32, codes: NativeCodes, k: int, among: Sequence[int] | None = None
+    query: Int16, scale: np.float32, codes: NativeCodes, k: int, among: Sequence[int] | Passing | None = None
 ) -> list[tuple[int, float]]:
     """See `Runtime.scan`. `query` (dim,) int16, no component above `QUERY_MOST`.
 
     Its upper and lower 7 bits are multiplied in float32, where the sums of a dim up to 1,040 (127 * 127 * dim < 2^24)
     are exact.
     """
-    positions = None if among is None else np.array(among, np.int64)
+    positions = None if among is None else _positions(among)
     table = codes.codes if positions is None else codes.codes[positions]
     scales = codes.scales if positions is None else codes.scales[positions]
     high = ((query + 64) >> 7).astype(np.float32)

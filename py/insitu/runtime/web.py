@@ -15,10 +15,11 @@ from typing import Any
 from pyodide.ffi import JsException, create_proxy, to_js
 
 from insitu import __version__, errors
-from insitu.collection.store import Change, Columns, Committed, Entry, Meta, News, Stored
+from insitu.collection.columns import Column, Columns
+from insitu.collection.store import Change, Committed, Entry, Meta, News, Stored
 from insitu.errors import InsituError, RuntimeUnavailable
 from insitu.model.lock import ModelLock
-from insitu.runtime import Batching, Block, Codes, FileRef, TokenIds
+from insitu.runtime import Batching, Block, Codes, FileRef, Passing, TokenIds
 from insitu.text.words import VERSION
 
 _BY_CODE: Mapping[str, type[InsituError]] = {
@@ -103,12 +104,15 @@ class WebRuntime:
         k: int,
         *,
         full: bool = False,
-        among: Sequence[int] | None = None,
+        among: Sequence[int] | Passing | None = None,
         exact: bool = False,
     ) -> list[tuple[int, float]]:
         assert isinstance(query, WebBlock) and isinstance(codes, WebCodes)
-        chosen = None if among is None else to_js(array("i", among))
         with _named_errors():
+            if isinstance(among, Passing):
+                chosen = self._host.passing(to_js(among.mask), to_js(among.at))
+            else:
+                chosen = None if among is None else to_js(array("i", among))
             run = self._host.scan(query.js, codes.js, k, full, exact, chosen)
             try:
                 positions, scores = run.found or await run.done
@@ -183,12 +187,12 @@ class WebStore:
             found = await self._js.full(to_js(array("i", [part for row in rows for part in row])))
         return None if found is None else bytes(found.to_bytes())
 
-    async def columns(self, names: Sequence[str]) -> Columns:
+    async def columns(self, names: Sequence[str], rows: array[int]) -> Columns:
         with _named_errors():
-            found = await self._js.columns(json.dumps(names))
-        same: dict[Any, Any] = {}  # one string for each value, however many documents have it
-        values = [[same.setdefault(value, value) for value in column] for column in json.loads(found.values)]
-        return Columns(_uint32(found.numbers), dict(zip(names, values, strict=True)))
+            found = await self._js.columns(json.dumps(names), to_js(rows))
+        parts = zip(json.loads(found.values), found.ranks, strict=True)
+        columns = [Column(values, _uint32(ranks)) for values, ranks in parts]
+        return Columns(_uint32(found.numbers), _uint32(found.at), dict(zip(names, columns, strict=True)))
 
     async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
         with _named_errors():
