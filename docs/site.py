@@ -27,6 +27,7 @@ ORDER = (
     "javascript",
     "collections",
     "python",
+    "notebooks",
     "cli",
     "models",
     "offline",

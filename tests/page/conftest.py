@@ -56,6 +56,13 @@ def site(tmp_path_factory: pytest.TempPathFactory, runtime: Any, model_dir: Path
     return folder
 
 
+@pytest.fixture(scope="session")
+def lite(site: Path, model_dir: Path) -> Path:
+    """The site, with an exported model where `configure` looks for it."""
+    shutil.copytree(model_dir, site / "insitu/models/minilm-l6-int8")
+    return site
+
+
 def bundle(name: str, out: Path) -> None:
     """A file of this folder with all that it imports, as one script."""
     options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error"]

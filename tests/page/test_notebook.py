@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import shutil
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +27,6 @@ TEXTS = ["", "a cat", "Where did I park the car?", "naïve café — 東京", "w
 PLACES = ["start", "startWorker"]
 
 Run = Callable[[str], str]
-
-
-@pytest.fixture(scope="session")
-def lite(site: Path, model_dir: Path) -> Path:
-    """The site, with an exported model where `configure` looks for it."""
-    shutil.copytree(model_dir, site / "insitu/models/minilm-l6-int8")
-    return site
 
 
 @pytest.fixture

@@ -30,8 +30,8 @@ export const version: string = VERSION;
  */
 export async function openHost(base: string, model: string, index: string, wanted: number): Promise<Opened> {
   const place = placeOf(base, undefined);
-  // A page may not sleep, as helpers and who waits for them do.
-  const threads = "document" in globalThis ? 1 : threadCount(wanted || undefined);
+  // A page may not sleep, as helpers and who waits for them do. A worker may have a `document`: PyScript lends it the page's.
+  const threads = "WorkerGlobalScope" in globalThis ? threadCount(wanted || undefined) : 1;
   const assets = fetchBytes(place("assets.json"), { cache: "no-cache" }).then(
     (bytes) => read(bytes, place("assets.json"), "runtime-unavailable") as Assets,
   );
