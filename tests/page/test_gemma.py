@@ -36,13 +36,16 @@ class Opened(NamedTuple):
     served: Served
 
 
-@pytest.fixture(scope="module", params=["int8", "q8", "q4"])
+@pytest.fixture(scope="module", params=["int8", "q8", "q4", "finer"])
 def gemma(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, browser: Browser, web_dist: Path
 ) -> Iterator[Opened]:
     folder = tmp_path_factory.mktemp("gemma")
     rows = 4 if request.param == "q4" else 8
-    model = export(str(make(folder / "checkpoint")), request.param, rows=rows, out=folder / "model")
+    # One of each product beside others in integers.
+    finer = ("layer.0.qkv", "layer.1.out", "layer.0.up", "layer.6.down") if request.param == "finer" else ()
+    variant = "int8" if finer else request.param
+    model = export(str(make(folder / "checkpoint")), variant, rows=rows, finer=finer, out=folder / "model")
     runtime = NativeRuntime.open(model, index_dir=folder / "site/insitu", threads=1)
     site = folder / "site"
     site.mkdir()

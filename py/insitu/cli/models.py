@@ -102,8 +102,11 @@ def export(
         Rows | None,
         typer.Option(help="How token rows are kept; int4 halves the table. int8 (float32 of fp32) if not given."),
     ] = None,
+    finer: Annotated[
+        str, typer.Option(help="Products (layer.3.down,...) kept as q8 has them, or how many: the dearest of a report.")
+    ] = "",
     sensitivity: Annotated[
-        bool, typer.Option("--report", help="Then tell what rounding each matrix product costs by itself. Takes long.")
+        bool, typer.Option("--report", help="First tell what rounding each matrix product costs by itself. Takes long.")
     ] = False,
 ) -> None:
     """Write the graph, the token rows and the tokenizer that insitu runs.
@@ -111,19 +114,28 @@ def export(
     Example: insitu models export minilm-l6 --variant int8
     """
     from insitu.model.export import export as export_model
+    from insitu.model.licence import require_licence
 
     bits = None if rows is None else int(rows[3:])
-    folder = export_model(name, variant, source=source, out=out, accept_licence=accept_license, rows=bits, on_step=_say)
-    for path in sorted(folder.iterdir()):
-        _say(f"{path.stat().st_size:>12,} bytes  {path}")
-    if sensitivity:
+    names = [part for part in finer.split(",") if part]
+    if sensitivity or finer.isdecimal():
         from insitu.model.report import report
 
+        require_licence(manifest.load(name), accept_license)
         losses = report(name, variant, source=source, on_progress=lambda done, all: _say(f"product {done} of {all}"))
-        table = Table("product", "1 - mean cosine", "1 - worst cosine")
+        left = sum(loss.mean for loss in losses)
+        table = Table("product", "1 - mean cosine", "1 - worst cosine", "mean left if it and those above are finer")
         for loss in losses:
-            table.add_row(loss.product, f"{loss.mean:.6f}", f"{loss.worst:.6f}")
+            left -= loss.mean
+            table.add_row(loss.product, f"{loss.mean:.6f}", f"{loss.worst:.6f}", f"{left:.6f}")
         Console().print(table)
+        if finer.isdecimal():
+            names = [loss.product for loss in losses[: int(finer)]]
+    folder = export_model(
+        name, variant, source=source, out=out, accept_licence=accept_license, rows=bits, finer=names, on_step=_say
+    )
+    for path in sorted(folder.iterdir()):
+        _say(f"{path.stat().st_size:>12,} bytes  {path}")
 
 
 @app.command()

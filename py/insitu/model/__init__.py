@@ -20,7 +20,7 @@ def ensure(name: str, variant: str = "int8", *, on_step: Callable[[str], None] |
     try:
         lock = exported.read_lock(folder)
         exported.check_export(folder, lock)
-        if lock.weights == known.identity(lock.row_bits) or not known.hashed:
+        if lock.weights == known.identity(lock.row_bits, lock.finer) or not known.hashed:
             return folder
     except InsituError:
         pass  # made again below

@@ -6,7 +6,7 @@ import base64
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from insitu.model.quantise import Float, Int8, UInt8, pack_rows, quantise_rows
 from insitu.model.rotation import read_rotation
 from insitu.model.rows import write_rows
 from insitu.model.smoothing import read_smoothing
-from insitu.model.variants import Linear, linear_of, row_bits
+from insitu.model.variants import Linear, finer_linear, row_bits
 from insitu.model.verify import golden_cases
 from insitu.model.vocabulary import NotCompact, pack_vocabulary
 from insitu.model.weights import Weights
@@ -45,6 +45,7 @@ def export(
     out: Path | None = None,
     accept_licence: bool = False,
     rows: int | None = None,
+    finer: Sequence[str] = (),
     linear: Linear | None = None,
     moments: dict[str, Float64] | None = None,
     on_step: Step | None = None,
@@ -53,7 +54,8 @@ def export(
 
     `name` is a known model or a folder with a `model.json`. `source` holds the published files (default: where `fetch`
     puts them, or that folder), checked by hash; `out` is the folder written (default: in `models_dir()`). `rows` are
-    the bits of a component of a token row: 8, or 4 for a table of half the size. `linear`
+    the bits of a component of a token row: 8, or 4 for a table of half the size; the matrix products named in
+    `finer` are as `q8` has them (gemma only). `linear`
     multiplies in the place of the variant's own way, and `moments` are what `insitu.model.calibrate` found before,
     or are filled with it, for `insitu.model.report` (gemma only). A previous export stays
     whole until the new one is complete. Raises `ModelNotFound`, `VariantUnsupported`, `ModelCorrupt`,
@@ -63,6 +65,8 @@ def export(
     bits = rows or row_bits(variant)
     if bits != row_bits(variant) and (bits != 4 or variant == "fp32" or manifest.family == "onnx"):
         raise VariantUnsupported(f"{manifest.name} {variant}: its token rows cannot have {bits} bits.")
+    if finer and (manifest.family != "gemma" or variant not in ("int8", "q4")):
+        raise VariantUnsupported(f"{manifest.name} {variant}: finer products are for int8 and q4 of the gemma family.")
     require_licence(manifest, accept_licence)
     source = source or cache.published_dir(manifest)
     out = out or cache.export_dir(manifest.name, variant)
@@ -78,7 +82,9 @@ def export(
         manifest = replace(manifest, files=tuple(found))
     with cache.staging(out.parent) as folder:
         seen = {} if moments is None else moments
-        lock = _write(manifest, variant, bits, linear or linear_of(variant), seen, source, folder, step)
+        lock = _write(
+            manifest, variant, bits, finer, linear or finer_linear(variant, finer), seen, source, folder, step
+        )
         (folder / "model.lock.json").write_text(lock.to_json(), encoding="utf-8")
         _replace_folder(folder, out)
     return out
@@ -88,6 +94,7 @@ def _write(
     manifest: Manifest,
     variant: str,
     bits: int,
+    finer: Sequence[str],
     linear: Linear,
     moments: dict[str, Float64],
     source: Path,
@@ -112,6 +119,9 @@ def _write(
     step("write the tokenizer")
     tokenizer = folder / "tokenizer.json"
     prefix, suffix, pad = _write_tokenizer(source / "tokenizer.json", tokenizer, row_count)
+    products = gemma.products(config) if finer else []
+    if unknown := [name for name in finer if name not in products]:
+        raise VariantUnsupported(f"{manifest.name} has no product {', '.join(unknown)}: it has {', '.join(products)}.")
     if manifest.family != "onnx":
         build = _builder(manifest, variant, weights, config, source)
         if variant != "fp32" and not moments:
@@ -142,7 +152,7 @@ def _write(
         suffix_ids=suffix,
         pad_id=pad,
         prompts=dict(manifest.prompts),
-        weights=manifest.identity(bits),
+        weights=manifest.identity(bits, finer),
         graph=cache.file_ref(graph),
         rows=rows,
         row_count=row_count,
@@ -152,6 +162,7 @@ def _write(
         vocabulary=vocabulary,
         canary=_canary(manifest),
         data=data,
+        finer=tuple(sorted(finer)),
     )
 
 

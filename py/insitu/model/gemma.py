@@ -27,6 +27,15 @@ def row_factor(config: Mapping[str, Any]) -> float:
     return math.sqrt(config["hidden_size"])
 
 
+def products(config: Mapping[str, Any]) -> list[str]:
+    """The names of the matrix products that `linear` makes."""
+    return [
+        f"layer.{layer}.{part}"
+        for layer in range(int(config["num_hidden_layers"]))
+        for part in ("qkv", "out", "up", "down")
+    ]
+
+
 def check(config: Mapping[str, Any]) -> None:
     """Raise `ModelCorrupt` if config.json describes a Gemma that this graph is not."""
     wanted = {

@@ -43,7 +43,8 @@ class ModelLock:
     only). A published graph holds its table itself: `rows` and `row_blocks` are None, its inputs are ids below
     `row_count`, and `data` are the files beside it that hold its weights. `vocabulary` is the tokenizer as the page
     reads it, None where it takes `tokenizer` for that. `canary` holds golden texts that the page tries a device
-    with: their `ids`, and the `embedding` at full size (float16, base64).
+    with: their `ids`, and the `embedding` at full size (float16, base64). `finer` names the matrix products that
+    are kept as `q8` has them.
     """
 
     name: str
@@ -68,6 +69,7 @@ class ModelLock:
     vocabulary: FileRef | None = None
     canary: tuple[Mapping[str, Any], ...] = ()
     data: tuple[FileRef, ...] = ()
+    finer: tuple[str, ...] = ()
 
     @property
     def files(self) -> tuple[FileRef, ...]:
@@ -126,7 +128,10 @@ class ModelLock:
         return self.prompts[task].replace("{title}", " ".join(title.split()) or "none")
 
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)}, indent=1) + "\n"
+        data = asdict(self)
+        if not self.finer:  # a release that does not know it reads all other locks
+            del data["finer"]
+        return json.dumps({"format": FORMAT, "version": VERSION, **data}, indent=1) + "\n"
 
     @staticmethod
     def from_json(text: str | bytes) -> ModelLock:
@@ -148,7 +153,8 @@ class ModelLock:
             data["data"] = tuple(FileRef(**file) for file in data.get("data", ()))
             for key in ("dims", "prefix_ids", "suffix_ids"):
                 data[key] = tuple(data[key])
-            data["canary"] = tuple(data.get("canary", ()))
+            for key in ("canary", "finer"):
+                data[key] = tuple(data.get(key, ()))
             return ModelLock(**data)
         except (ValueError, KeyError, TypeError) as error:
             raise ModelCorrupt(

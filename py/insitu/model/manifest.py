@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -78,11 +78,12 @@ class Manifest:
         """Where golden.json and golden-more.json are, if there are any."""
         return _root() / self.golden if self.golden else self.folder
 
-    def identity(self, row_bits: int = 8) -> str:
+    def identity(self, row_bits: int = 8, finer: Iterable[str] = ()) -> str:
         """SHA-256 (hex) over what decides the vectors besides variant, dim and prompts: `Space.weights`."""
         parts = [f"export {EXPORT_VERSION}", self.pooling, str(self.max_tokens), *(ref.sha256 for ref in self.files)]
         parts += [ref.sha256 for ref in (self.rotation, self.smoothing) if ref is not None]
         parts += ["rows of 4 bits"] if row_bits == 4 else []
+        parts += [f"finer {name}" for name in sorted(finer)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def check_variant(self, variant: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from insitu.model.blocks import linear_in_blocks
 from insitu.model.graph import Graph
@@ -30,6 +30,16 @@ def linear_of(variant: str) -> Linear:
 
 def plain(graph: Graph, x: str, weight: Float, name: str, smoothing: Float | None = None) -> str:
     return graph.add("MatMul", x, graph.weight(weight, f"{name}.weight"))
+
+
+def finer_linear(variant: str, finer: Collection[str]) -> Linear:
+    """As the variant multiplies, but the products named in `finer` as `q8` does."""
+    usual, fine = linear_of(variant), linear_of("q8")
+
+    def mixed(graph: Graph, x: str, weight: Float, name: str) -> str:
+        return (fine if name in finer else usual)(graph, x, weight, name)
+
+    return mixed if finer else usual
 
 
 def row_bits(variant: str) -> int:
