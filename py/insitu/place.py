@@ -7,6 +7,7 @@ import filecmp
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from insitu.errors import WriteFailed
@@ -40,11 +41,10 @@ def place_model(model_dir: Path, lock: ModelLock, out: Path) -> None:
     _place(model_dir / "model.lock.json", folder / "model.lock.json", link=True)
 
 
-def remove_other_models(lock: ModelLock, out: Path) -> None:
+def remove_other_models(keep: Collection[str], out: Path) -> None:
     """Take away the models of earlier indexes; what stays by an error costs space only."""
-    keep = (out / model_folder(lock)).name
     for folder in (out / MODELS).iterdir():
-        if folder.name != keep and (folder / "model.lock.json").is_file():
+        if f"{MODELS}/{folder.name}" not in keep and (folder / "model.lock.json").is_file():
             shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -21,8 +21,9 @@ from insitu.errors import NoDocuments, ReadFailed, WrongEncoding
 from insitu.index.format import ENTRY, FOLDER, FORMAT, ChunkEntry, PageEntry
 from insitu.index.previous import Previous
 from insitu.index.write import Contents, Rows, write_index, writing
+from insitu.model.exported import read_lock
 from insitu.model.lock import ModelLock
-from insitu.place import model_folder, place, remove_other_models
+from insitu.place import model_folder, place, place_model, remove_other_models
 from insitu.runtime import Runtime
 from insitu.text import chunk as chunking
 from insitu.text.chunk import Chunk, chunk_page, embed_text, target_for
@@ -67,6 +68,7 @@ def index_site(
     *,
     model: str = DEFAULT_MODEL,
     variant: str = "int8",
+    asks: Sequence[str] = (),
     dim: int | None = None,
     encoding: str | None = None,
     exclude: Sequence[str] = (),
@@ -76,9 +78,10 @@ def index_site(
     """Index the HTML files below `site` into `out` (default: `site`/insitu), in place of the index there.
 
     Pages that are as they were keep their vectors. `dim`: components that are scanned (default 128), 1 to the model's
-    size. `encoding`: of all pages, instead of what they declare. `exclude`: patterns of urls to leave out, as in
-    `drafts/*`. Raises `NoDocuments`, `WrongEncoding`, `ReadFailed`, `DimUnsupported`, `DiskFull`, `WriteFailed`, and
-    what `insitu.model.ensure` raises; the index that was there stays whole then.
+    size. `asks`: other variants of the model, placed beside it for pages that only ask. `encoding`: of all pages,
+    instead of what they declare. `exclude`: patterns of urls to leave out, as in `drafts/*`. Raises `NoDocuments`,
+    `WrongEncoding`, `ReadFailed`, `DimUnsupported`, `DiskFull`, `WriteFailed`, and what `insitu.model.ensure` raises;
+    the index that was there stays whole then.
     """
     from insitu.model import ensure
     from insitu.runtime.native import NativeRuntime
@@ -94,6 +97,7 @@ def index_site(
             runtime,
             runtime.lock,
             model_dir=folder,
+            asks=[ensure(model, other, on_step=on_step) for other in asks],
             dim=dim,
             encoding=encoding,
             exclude=exclude,
@@ -109,6 +113,7 @@ async def build_index(
     lock: ModelLock,
     *,
     model_dir: Path | None = None,
+    asks: Sequence[Path] = (),
     dim: int | None = None,
     encoding: str | None = None,
     exclude: Sequence[str] = (),
@@ -120,10 +125,15 @@ async def build_index(
     space = lock.space(size)
     pages, empty = read_pages(site, find_pages(site, out, exclude), encoding, on_progress)
     previous = Previous.read(out, space, lock.full_dim)
+    others = [(read_lock(path), path) for path in asks]
+    for other, path in others:
+        other.space(size).require(space.name, f"The index, which {path} is to ask,")
     builder = _Builder(Embedder(runtime, lock), size, previous)
     await builder.add(pages, on_progress)
     with writing(out):
         web = place(model_dir, lock, out) if model_dir is not None else False
+        for other, path in others:
+            place_model(path, other, out)
     manifest = write_index(
         out,
         Contents(
@@ -135,10 +145,11 @@ async def build_index(
             chunks=builder.chunks,
             vectors=Rows.join(builder.vectors),
             full=Rows.join(builder.full),
+            asks={other.variant: f"{model_folder(other)}/model.lock.json" for other, _ in others},
         ),
     )
     if model_dir is not None:
-        remove_other_models(lock, out)
+        remove_other_models({model_folder(kept) for kept in (lock, *(other for other, _ in others))}, out)
     return Report(
         out=out,
         pages=len(pages),

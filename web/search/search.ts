@@ -60,7 +60,7 @@ void start();
 async function start(): Promise<void> {
   status.textContent = "Loading. You can type already.";
   try {
-    insitu = await open({ onProgress: showLoading });
+    insitu = await open({ variant: "auto", onProgress: showLoading });
     const { count, title } = await insitu.stats();
     if (title) element("title").textContent = document.title = `Search ${title}`;
     status.textContent = `Ready: ${count.toLocaleString()} passages.`;

@@ -37,6 +37,13 @@ export interface OpenOptions {
   index?: string | URL;
   /** URL of a `model.lock.json`: another place of the index's model, or a model without an index. */
   model?: string | URL;
+  /**
+   * The variant of the model, of those that the index offers (`insitu index --ask q4`) or that lie beside `model`, in folders called
+   * NAME-VARIANT. `auto`: with an index `q4`, the smallest, as the page asks only; with a `model` `int8`, the quickest to embed
+   * with, or `q4` on WebGPU; where that one is not there, the usual one. `stats().variant` says which and why. Default: the one
+   * that made the index, or that `model` names.
+   */
+  variant?: string;
   /** Threads of the model, at most. Default: half the processors, up to 4, where the page is cross-origin isolated; 1 where not. */
   threads?: number;
   /**
@@ -117,6 +124,7 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
     if (options.files) throw new InsituError("invalid-argument", "open() needs the URL of a `model` or of an `index`.");
     args.index = new URL("index.json", base).href;
   }
+  if (options.variant !== undefined) args.variant = options.variant;
   if (options.threads !== undefined) args.threads = options.threads;
   if (options.device !== undefined) args.device = options.device;
   if (!["wasm", "webgpu", undefined].includes(args.device)) {
@@ -153,7 +161,7 @@ export async function open(options: OpenOptions = {}): Promise<Insitu> {
     return client;
   };
   const client = await start(args, options.signal, options.onProgress);
-  const { index: _, ...bare } = args;
+  const { index: _, variant: __, ...bare } = args;
   const another: Start = (model, signal) => start({ ...bare, model: at(model) }, signal, undefined);
 
   return {

@@ -12,6 +12,7 @@ export interface Lock extends Table {
   data?: FileRef[];
   name: string;
   variant: string;
+  weights: string;
   family: string;
   graph: FileRef;
   tokenizer: FileRef;

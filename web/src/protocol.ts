@@ -20,6 +20,8 @@ export interface OpenArgs {
   threads?: number;
   /** The time origin of the page (in Unix time), and when `open()` was called, since then, in milliseconds. */
   clock: { origin: number; opened: number };
+  /** The variant of the model, or `auto`. */
+  variant?: string;
   /** Where the model runs, if it gives right answers there. */
   device?: "wasm" | "webgpu";
   /** What runs it. */
@@ -67,6 +69,8 @@ export interface Stats {
   /** The name of the model, its variant and its largest vector. */
   model: string;
   dim: number;
+  /** The variant of the model, and why this one, if `open()` was asked to choose. */
+  variant: { used: string; reason: string };
   /** The title of the index; empty without one. */
   title: string;
   /** Vectors in the index; 0 without one. */

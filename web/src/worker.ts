@@ -17,12 +17,14 @@ import { Scanner } from "./scan.ts";
 import { SIMD } from "./simd.ts";
 import type { Snapshot } from "./snapshot.ts";
 import { Store } from "./store.ts";
+import { openLock } from "./variant.ts";
 import { readOtherTokenizer, readTokenizer } from "./tokenizer.ts";
 
 /** The parts of `index.json` that are fetched ahead. Python checks them whole. */
 interface Manifest {
   version: number;
   model: string;
+  asks?: Record<string, string>;
   title: string;
   pages: FileRef;
   shards: { vectors: FileRef; full: FileRef }[];
@@ -87,8 +89,9 @@ async function open(args: OpenArgs): Promise<void> {
       begin();
       await check(manifestBytes);
     }
-    const lockUrl = args.model ?? (manifest?.model ? new URL(manifest.model, args.index).href : undefined);
-    if (lockUrl === undefined) {
+    const below = (path: string): string => new URL(path, args.index).href;
+    const named = args.model ?? (manifest?.model ? below(manifest.model) : undefined);
+    if (named === undefined) {
       throw new InsituError("model-not-found", "The index names no model. Give open() a `model`, or index again.");
     }
     const coming = new Map<string, Promise<Bytes>>();
@@ -100,8 +103,9 @@ async function open(args: OpenArgs): Promise<void> {
       file.catch(() => undefined); // whoever reads it is told
       coming.set(ref.sha256, file);
     }
-    const lockBytes = await fetchBytes(lockUrl, { cache: "no-cache" });
-    const lock = JSON.parse(new TextDecoder().decode(lockBytes)) as Lock;
+    const asks = Object.entries(manifest?.asks ?? {}).map(([variant, path]) => [variant, below(path)]);
+    const offered = args.model === undefined ? (Object.fromEntries(asks) as Record<string, string>) : undefined;
+    const { lockUrl, lockBytes, lock, reason } = await openLock(args, named, offered);
     void store.claim(owner, hashes([...modelFiles(lock), ...refs(manifest)]));
     if (!gpu && !(own && isKnown(lock))) startOrt().catch(() => undefined); // whoever opens the model is told
     const model = (ref: FileRef): Promise<Bytes> => {
@@ -144,7 +148,17 @@ async function open(args: OpenArgs): Promise<void> {
       last,
       again: () => loadGraph(lock, (ref) => load(ref, lockUrl, "model-corrupt", store)),
     });
-    return { manifest, manifestBytes, store, coming, lockBytes, lock, ...(await all({ rows, tokenizer, engine })) };
+    const variant = { used: lock.variant, reason };
+    return {
+      manifest,
+      manifestBytes,
+      store,
+      coming,
+      lockBytes,
+      lock,
+      variant,
+      ...(await all({ rows, tokenizer, engine })),
+    };
   })();
 
   files.then(begin, begin);
@@ -166,6 +180,7 @@ async function open(args: OpenArgs): Promise<void> {
       isolated: crossOriginIsolated,
       kernel: scan.name,
       model: `${lock.name}-${lock.variant}`,
+      variant: loaded.variant,
       dim: lock.full_dim,
       title: manifest?.title ?? "",
       count: bridge.count,

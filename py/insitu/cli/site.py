@@ -21,6 +21,9 @@ def index(
     out: Annotated[Path | None, typer.Option(help="Where to write the index; DIR/insitu if not given.")] = None,
     model: Annotated[str, typer.Option(help="A model, as `insitu models list` shows it.")] = "minilm-l6",
     variant: Annotated[str, typer.Option(help="The arithmetic of the model's graph.")] = "int8",
+    ask: Annotated[
+        list[str] | None, typer.Option(help="Another variant, put beside for pages that only ask. May be repeated.")
+    ] = None,
     dim: Annotated[int | None, typer.Option(help="Components scanned for each chunk; 128 if not given.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Read all pages as this, whatever they declare.")] = None,
     exclude: Annotated[
@@ -41,6 +44,7 @@ def index(
             out,
             model=model,
             variant=variant,
+            asks=ask or (),
             dim=dim,
             encoding=encoding,
             exclude=exclude or (),

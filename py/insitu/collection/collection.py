@@ -146,7 +146,7 @@ class Collection:
             target = Meta(space, size, full, meta.fields, next=meta.next + RESERVED)
             await embed_anew(self.embedder, self.store, target, on_progress)
             meta = await self.store.meta() or target
-        if lock.space(min(meta.dim, lock.full_dim)).name != meta.space:
+        if not lock.space(min(meta.dim, lock.full_dim)).asks(meta.space):
             raise SpaceMismatch(
                 f"The collection holds vectors of the space {meta.space!r}, but the open model makes {space!r}. "
                 "Open the model that made it, or have this one embed its texts anew: open it with `reembed`."
@@ -261,6 +261,12 @@ class Collection:
                 on_progress(before + len(batch) * done // of, total)
 
         meta = self.meta
+        own = self.embedder.lock.space(meta.dim).name
+        if put and own != meta.space:
+            raise SpaceMismatch(
+                f"The collection holds vectors of the space {meta.space!r}, which the open model may ask, but it makes "
+                f"{own!r}. Put with the variant that made them, or open the collection with `reembed`."
+            )
         change, codes, full = await embed_documents(self.embedder, put, hashes, meta, progress)
         change = replace(change, touch=touch)
         done = await self.store.commit(change, codes, full)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -74,7 +74,8 @@ class ChunkEntry:
 
 @dataclass(frozen=True)
 class IndexManifest:
-    """`index.json`. `space` is `Space.name`; `model` the path of the model's lock below the index, '' if not there."""
+    """`index.json`. `space` is `Space.name`; `model` the path of the model's lock below the index, '' if not there;
+    `asks` those of other variants, by name, which may ask it too."""
 
     space: str
     dim: int
@@ -85,6 +86,7 @@ class IndexManifest:
     pages: FileRef
     shards: tuple[Shard, ...]
     texts: tuple[Texts, ...]
+    asks: Mapping[str, str]
 
     def to_json(self) -> str:
         data: dict[str, Any] = {"format": FORMAT, "version": VERSION, **asdict(self)}
@@ -127,8 +129,9 @@ class IndexManifest:
                     Texts(_integer(texts, "first"), _integer(texts, "count", 1), _ref(texts, "texts"))
                     for texts in data["texts"]
                 ),
+                asks={str(name): str(path) for name, path in data.get("asks", {}).items()},
             )
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise _corrupt(f"{type(error).__name__} {error}") from error
         manifest._check()
         return manifest
@@ -143,8 +146,9 @@ class IndexManifest:
     def _check(self) -> None:
         if self.dim > self.full_dim:
             raise _corrupt(f"dim {self.dim} is above full_dim {self.full_dim}")
-        if self.model and not _MODEL_NAME.fullmatch(self.model):
-            raise _corrupt(f"model {self.model!r} is no place below the index")
+        for path in filter(None, (self.model, *self.asks.values())):
+            if not _MODEL_NAME.fullmatch(path):
+                raise _corrupt(f"model {path!r} is no place below the index")
         for name, runs in (("shards", self.shards), ("texts", self.texts)):
             end = 0
             for run in runs:

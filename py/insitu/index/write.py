@@ -8,8 +8,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
@@ -67,6 +67,7 @@ class Contents:
     chunks: Sequence[ChunkEntry]
     vectors: Rows
     full: Rows
+    asks: Mapping[str, str] = field(default_factory=dict)
 
 
 def write_index(out: Path, contents: Contents) -> IndexManifest:
@@ -156,6 +157,7 @@ def _lay_out(contents: Contents, files: dict[FileRef, bytes]) -> IndexManifest:
         full_dim=contents.full_dim,
         count=total,
         model=contents.model,
+        asks=contents.asks,
         title=contents.title,
         pages=add("pages", pack_pages(contents.pages)),
         shards=tuple(shards),
