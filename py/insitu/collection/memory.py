@@ -44,8 +44,8 @@ class Memory:
             if (news.meta.space, news.meta.full) != (self.meta.space, self.meta.full):
                 raise SpaceMismatch("The collection has come to hold vectors of another space or size. Open it again.")
             # No await below: nobody sees half of it.
-            if news.meta.revision != self.meta.revision and news.meta.revision != own:
-                self.columns = None
+            if news.meta.revision != self.meta.revision and not news.meta.revision == own == self.meta.revision + 1:
+                self.columns = None  # somebody else wrote, perhaps between our last look and our own commit
             if news.reset:
                 self.forget(news.meta)
             self.meta = news.meta
