@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from frozen import FOUND, FROZEN, PASSPHRASE
 from insitu import errors
 from insitu.collection import files
 from insitu.collection.collection import Collection
@@ -239,5 +240,23 @@ def test_without_cryptography_the_way_out_is_told(tmp_path: Path, monkeypatch: p
             await write_export(notes.store, tmp_path / "other", "secret")
         assert not (tmp_path / "other").exists()
         await write_export(notes.store, tmp_path / "other")
+
+    run(main())
+
+
+@pytest.mark.parametrize("file", ["plain", "sealed"])
+def test_an_export_of_the_first_format_is_read(tmp_path: Path, file: str) -> None:
+    """tests/data/export-v1 was written once and is never written again: whoever changes the format sees it here."""
+    passphrase = PASSPHRASE if file == "sealed" else None
+
+    async def main() -> None:
+        notes = await opened(tmp_path / "a", dim=16)
+        assert await notes.restore(*source_of(FROZEN / f"{file}.insitu", passphrase)) == len(FOUND)
+        listed = await notes.search(where={}, k=9)
+        assert {hit.id: hit.fields.get("date") for hit in listed} == FOUND
+        assert (await notes.search("parked the blue car", 1))[0].id == "car"
+        assert (await notes.search("Paragraph 3", 1, words=1))[0].title == "Long"
+        await write_export(notes.store, tmp_path / "again")
+        assert (tmp_path / "again").read_bytes() == (FROZEN / "plain.insitu").read_bytes()
 
     run(main())

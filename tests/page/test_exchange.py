@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+from frozen import FOUND, FROZEN, PASSPHRASE, of_space
 from insitu.collection.collection import Collection
 from insitu.collection.files import source_of, write_export
 from insitu.collection.folder import FolderStore
@@ -120,6 +122,21 @@ def test_sealed_files_go_both_ways_between_cpython_and_the_page(
     data, wanted = wait(main()), search(notes)
     assert restore(notes, name, data, passphrase="correct horse") == wanted
     assert refused(notes, __name__, data, passphrase="wrong horse") == "wrong-passphrase"
+
+
+def test_an_export_of_the_first_format_is_read(notes: Page, runtime: Any, name: str) -> None:
+    """tests/data/export-v1, as in tests/test_exchange.py; its vectors are of no real model."""
+    data = of_space(runtime.lock.space(16).name)
+    restore(notes, name, data)
+    listed = notes.evaluate("async () => JSON.stringify(await imported.search(null, {where: {}}))")
+    assert {hit["id"]: hit["fields"].get("date") for hit in json.loads(listed)} == FOUND
+    assert notes.evaluate("async () => (await imported.search('Paragraph 3', {words: 1, k: 1}))[0].title") == "Long"
+    again = base64.b64decode(notes.evaluate(f"async () => {{ const notes = imported; return ({FILE})({{}}); }}"))
+    between = [file.partition(b"\n")[2].rpartition(b'{"end"')[0] for file in (again, data)]  # both ends name the header
+    assert between[0] == between[1]
+    sealed = (FROZEN / "sealed.insitu").read_bytes()
+    assert refused(notes, name, sealed, passphrase=PASSPHRASE) == "space-mismatch"  # it was opened
+    assert refused(notes, name, sealed, passphrase="close sesame") == "wrong-passphrase"
 
 
 @pytest.mark.parametrize("sealed", [False, True])
