@@ -7,10 +7,12 @@ import { coarse, turn, type Codes, type Found, type Query, type Scanner } from "
 export const LEAST_ROWS = 1 << 20;
 /**
  * Clusters are looked at as many as hold so much of the true best ten of some vectors, times `WIDER`: questions lie further
- * from passages than these from each other. Promised is 0.95.
+ * from passages than these from each other. Where passages come in tight groups that says too little, and `LEAST` of all
+ * are looked at (DESIGN.md, "The scan").
  */
 const TARGET = 0.98;
 const WIDER = 2;
+const LEAST = 1 / 20;
 const BATCH = 4096;
 const BATCHES = 40;
 const SAMPLE = 64;
@@ -150,6 +152,7 @@ export class Clusters {
       for (const position of found!.positions) if (position < this.count) ranks.push(rank[near[position]!]!);
     }
     ranks.sort((a, b) => a - b);
-    this.probes = WIDER * (1 + (ranks[Math.floor(TARGET * ranks.length)] ?? 0));
+    const measured = WIDER * (1 + (ranks[Math.floor(TARGET * ranks.length)] ?? 0));
+    this.probes = Math.max(measured, Math.ceil(LEAST * this.#centroids.count));
   }
 }
