@@ -22,7 +22,7 @@ from playwright.sync_api import Page, Playwright
 from browser import Site, new_page
 from corpus import sentences
 from insitu.model.exported import read_lock
-from scan import DIM, QUERIES, K, Vectors, best, recall
+from scan import DIM, FEW, QUERIES, K, Vectors, best, recall
 
 HERE = Path(__file__).resolve().parent / "peers"
 NAMES = ("orama", "hnswlib", "edgevec", "client-vector-search")
@@ -77,12 +77,12 @@ def measure(
 ) -> tuple[list[Measured], dict[str, str]]:
     """All of them, one after another, and why those that gave no figures gave none."""
     prepare(out)
-    questions, texts = slice(0, QUERIES), slice(QUERIES, None)
+    questions, texts = slice(0, FEW), slice(QUERIES, None)
     (out / "queries.f32").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
     (out / "vectors.f32").write_bytes(vectors.floats[texts].astype("<f4").tobytes())
     export(out / "peers.insitu", vectors, read_lock(model_dir).space(DIM).name)
     wanted = best(vectors.floats[questions] @ vectors.floats[texts].T)
-    asked = sentences(len(vectors.floats))[0][:QUERIES]
+    asked = sentences(len(vectors.floats))[0][:FEW]
     measured, failed = [], {}
     site = Site({"peers": out, "ours": web, "model": model_dir})
     try:

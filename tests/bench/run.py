@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import Progress, TaskID
 
 import gemma
+import million
 import peers
 import rival
 import scan
@@ -31,8 +32,8 @@ from report import Report
 from texts import passages, queries
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("query", "bulk", "start", "scan", "gemma", "peers")
-USUAL = PARTS[:-1]  # some peers take long to build
+PARTS = ("query", "bulk", "start", "scan", "gemma", "million", "peers")
+USUAL = PARTS[:-2]  # some peers take long to build, and so do clusters
 MODEL, VARIANT = "minilm-l6", "int8"
 OUT = ROOT / ".build" / "bench"
 WEB = Path(os.environ.get("INSITU_WEB_DIST") or ROOT / "web" / "dist")  # as web/build.mjs has it
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             starts(playwright, report, args, progress)
         if "scan" in args.only:
             scans(playwright, report, model_dir, args, progress)
+        if "million" in args.only:
+            of_a_million(playwright, report, model_dir, args, progress)
         if "peers" in args.only:
             beside_peers(playwright, report, model_dir, args, progress)
         if "gemma" in args.only:
@@ -267,6 +270,25 @@ def scans(
         if count == 100_000:
             report.check(f"{name}, one thread", figure.median, "<=", 1.0, "ms")
         report.notes.append(f"The {count:,} vectors are drawn from {vectors.what}.")
+
+
+def of_a_million(
+    playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
+) -> None:
+    """The exact scan and the clusters, on vectors like real ones; see `million`."""
+    args = argparse.Namespace(**{**vars(args), "vectors": args.vectors[:1]})
+    for count, vectors in real_vectors(report, model_dir, args, progress, "A million like"):
+        with shown(progress, f"{million.COUNT:,} vectors: scan, clusters"):
+            done = million.measure(playwright, vectors, OUT / "million", WEB)
+        name = f"{million.COUNT:,} x {scan.DIM}"
+        figure = report.add(f"{name}: query", f"exact scan, {done.kernel} kernel", 1, "ms", done.exact)
+        report.check(f"{name}: exact scan, one thread", figure.median, "<=", 12, "ms")
+        note = f"{done.looked:.0%} of the vectors looked at"
+        report.add(f"{name}: query", "clusters", 1, "ms", done.near, note)
+        report.check(f"{name}: clusters, recall@10 against the exact scan", done.recall, ">=", 0.95, "")
+        report.add(f"{name}: until clusters are made", "page", 1, "s", [done.trained / 1e3])
+        report.add(f"{name}: memory", "page", 1, "MB", [done.memory / 1e6])
+        report.notes.append(f"The {million.COUNT:,} are drawn from {count:,} vectors of {vectors.what}, with noise.")
 
 
 def beside_peers(

@@ -21,6 +21,8 @@ DIM = 128
 K = 10
 # Of so many the mean share of ten hits is known to about 0.0007.
 QUERIES = 2000
+# So many of them where each takes long.
+FEW = 200
 # Questions compared with all vectors at once: their products with 100,000 take 160 MB.
 COMPARED = 200
 ROUNDS = 400
