@@ -141,7 +141,7 @@ class Runtime(Protocol):
         those `among`. The product is exact: int32, times both scales in float32. A vector whose scale is NaN is never
         found. A long scan of all gives way to other work: it looks at none that is appended meanwhile, and may find
         one that is buried. Cancelled, it ends at once. Of a million and more
-        vectors it may look at the nearest clusters only, unless `exact`: 0.95 of the best ten and more are found.
+        vectors it may look at the nearest clusters only, unless `exact`: not quite all of the best are found.
         """
 
     def empty_codes(self, dim: int) -> Codes:
