@@ -44,4 +44,4 @@ def test_an_unknown_part_is_refused() -> None:
     command = [sys.executable, str(ROOT / "tests/bench/run.py"), "--only", "speed"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "choose from query, bulk, start, scan, gemma, peers" in done.stderr
+    assert "choose from query, bulk, start, scan, gemma, million, peers" in done.stderr
