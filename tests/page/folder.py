@@ -153,6 +153,7 @@ class _Body:
 
 
 def _faulty(base: Any, served: Served) -> Any:
+    # mypy takes no class for a base that it learns at run time.
     class Handler(base):  # type: ignore[misc]
         site = served  # for faults
         wfile: BinaryIO | _Body

@@ -87,6 +87,7 @@ def test_ids_beyond_the_table_are_a_named_error(page: Page, served: Served, mode
     tab = Tab(page, served)
     tab.open(f"{model}/lock.json", mode)
     for ids in ([5, {"small": SMALL, "big": BIG}[model]], [-1]):
+        # mypy does not know the type of a default of a lambda; without one, it would be bound late.
         code, message = tab.error(lambda ids=ids: tab.load(ids))  # type: ignore[misc]
         assert code == "model-corrupt" and str(ids[-1]) in message
 
