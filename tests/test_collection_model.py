@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insitu.collection import collection as module
-from insitu.collection import folder as folder_module
+from insitu.collection import folder_content as content_module
 from insitu.collection.collection import Collection
 from insitu.collection.exchange import export_collection
 from insitu.collection.folder import FolderStore
@@ -75,13 +75,13 @@ def test_it_is_a_dictionary_that_is_searched(steps: list[tuple[str, Any]]) -> No
             await compare(notes, model)
         await compare(other, model)
 
-    old = module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS
-    module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS = 3, 4, 5
+    old = module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, content_module.SEGMENT_ROWS
+    module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, content_module.SEGMENT_ROWS = 3, 4, 5
     try:
         with TemporaryDirectory() as folder:
             asyncio.run(main(Path(folder)))
     finally:
-        module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, folder_module.SEGMENT_ROWS = old
+        module.TAIL_SEGMENTS, module.COMMIT_DOCUMENTS, content_module.SEGMENT_ROWS = old
 
 
 async def compare(notes: Collection, model: Mapping[str, Mapping[str, Any]]) -> None:
@@ -135,7 +135,7 @@ def test_many_operations_with_reopening_and_a_clock_that_goes_back(
     """Two openings of one collection; each operation by one of them at random, looked at through the other one."""
     for name, value in (("TAIL_SEGMENTS", 4), ("COMMIT_DOCUMENTS", 4), ("SEGMENT_ROWS", 30)):
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(folder_module, "SEGMENT_ROWS", 30)
+    monkeypatch.setattr(content_module, "SEGMENT_ROWS", 30)
     chance = random.Random(11)
     clock = [2e9]
     monkeypatch.setattr("time.time", lambda: clock[0])

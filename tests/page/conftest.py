@@ -98,6 +98,17 @@ def opened(browser: Browser, site: Path) -> Iterator[Page]:
         yield page
 
 
+@pytest.fixture(scope="module")
+def second(opened: Page) -> Iterator[Page]:
+    """Another tab of the same browser, with a worker of its own."""
+    page = opened.context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(opened.url)
+    page.evaluate(OPEN)
+    yield page
+    page.close()
+
+
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """A name for the collection of one test: those that share a page share what it keeps."""

@@ -1,4 +1,4 @@
-"""The store of CPython: a folder. The only module of collections that touches the disk.
+"""The store of CPython: a folder, and the transactions on it.
 
 The folder holds one SQLite database: what a commit must do at once, to texts, ids and vectors, is what a transaction is
 for, also between processes. The tables are those of the page's database (web/src/collection_store.ts).
@@ -11,33 +11,20 @@ import json
 import shutil
 import sqlite3
 from array import array
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import asdict, replace
-from itertools import accumulate
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from zlib import crc32
 
-from insitu.collection import staging
+from insitu.collection import folder_content
 from insitu.collection.columns import Column, Columns
+from insitu.collection.folder_content import Content
 from insitu.collection.folder_words import FolderWords
 from insitu.collection.store import VERSION, Change, Committed, Entry, Meta, News, Stored
 from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, WriteFailed
 
 FILE = "collection.sqlite"
-# Rows of a segment written by compaction or import. See `SEGMENT_ROWS` of `insitu.collection.collection`.
-SEGMENT_ROWS = 4096
-
-_TABLES = """
-CREATE TABLE meta (one INTEGER PRIMARY KEY CHECK (one = 1), data TEXT NOT NULL);
-CREATE TABLE segments (first INTEGER PRIMARY KEY, count INTEGER, sum INTEGER, data BLOB);
-CREATE TABLE dead (seq INTEGER PRIMARY KEY, numbers BLOB);
-CREATE TABLE documents (
-    id TEXT PRIMARY KEY, number INTEGER, hash TEXT, rows INTEGER, size INTEGER, fields TEXT
-) WITHOUT ROWID;
-CREATE TABLE texts (number INTEGER PRIMARY KEY, id TEXT, title TEXT, text TEXT, cuts BLOB, full BLOB);
-"""
 
 
 class FolderStore:
@@ -52,13 +39,13 @@ class FolderStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, isolation_level=None, timeout=60, check_same_thread=False)
+            self._here, self._next = Content(self._db, self.path), Content(self._db, self.path, "next_")
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")  # a commit is on the disk when it is acknowledged
             with self._transaction():
                 version = self._db.execute("PRAGMA user_version").fetchone()[0]
                 if version == 0:
-                    for statement in _TABLES.split(";"):
-                        self._db.execute(statement)
+                    self._here.create()
                     self._db.execute(f"PRAGMA user_version = {VERSION}")
         except OSError as error:
             raise WriteFailed(f"{folder} cannot be made ({error.strerror}).") from error
@@ -71,12 +58,12 @@ class FolderStore:
             )
 
     async def meta(self) -> Meta | None:
-        return self._meta()
+        return self._here.meta()
 
     async def declare(self, meta: Meta) -> None:
         with self._transaction():
-            old = self._meta()
-            self._write(
+            old = self._here.meta()
+            self._here.write(
                 meta if old is None else replace(old, fields={**old.fields, **meta.fields}, revision=old.revision + 1)
             )
 
@@ -86,50 +73,24 @@ class FolderStore:
     async def news(self, epoch: int, rows: int, changes: int) -> News:
         with self._transaction(write=False):
             self._seen = self._data_version()
-            meta = self._meta()
-            if meta is None:
-                raise CollectionCorrupt(f"{self.path} has lost its record. Import an export.")
-            reset = meta.epoch != epoch
-            if reset:
+            meta = self._here.whole()
+            if reset := meta.epoch != epoch:
                 rows = changes = 0
-            parts, numbers, damaged, last = [], array("I"), [], 0
-            for first, count in meta.segments:
-                if first + count <= rows:
-                    continue
-                skip = max(0, rows - first)
-                try:
-                    shard, named = self._segment(meta, first)
-                except CollectionCorrupt:
-                    damaged.append(first)
-                    nothing = array("f", [float("nan")]) * count
-                    shard, named = bytes(count * meta.dim) + nothing.tobytes(), array("I", [last]) * count
-                last = named[-1]
-                split = count * meta.dim
-                parts.append(shard[skip * meta.dim : split] + shard[split + 4 * skip :])
-                numbers.extend(named[skip:])
-            dead = [
-                number
-                for (blob,) in self._db.execute("SELECT numbers FROM dead WHERE seq > ? ORDER BY seq", (changes,))
-                for number in array("I", blob)
-            ]
-        return News(meta, reset, parts, numbers, dead, damaged)
+            since = self._here.since(meta, rows, changes)
+        return News(meta, reset, *since)
 
     async def find(self, ids: Sequence[str]) -> list[Entry | None]:
         with self._transaction(write=False):
-            return [self._find(id) for id in ids]
+            return [self._here.find(id) for id in ids]
 
     async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
-        select = (
-            "SELECT id, title, text, cuts, hash, fields FROM texts JOIN documents USING (id, number) WHERE number = ?"
-        )
         with self._transaction(write=False):
-            rows = [self._db.execute(select, (number,)).fetchone() for number in numbers]
-        return [None if row is None else _stored(row) for row in rows]
+            return self._here.texts(numbers)
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         codes, scales = [], []
         with self._transaction(write=False):
-            meta = self._meta()
+            meta = self._here.meta()
             size = meta.full if meta else 0
             for number, position in rows:
                 found = self._db.execute("SELECT full FROM texts WHERE number = ?", (number,)).fetchone()
@@ -157,100 +118,54 @@ class FolderStore:
 
     async def commit(self, change: Change, codes: bytes, full: bytes) -> Committed:
         with self._transaction():
-            meta = self._meta()
-            assert meta is not None
+            meta = self._here.whole()
             change.require(meta)
-            meta, numbers, deleted = self._apply(meta, change, codes, full)
-            self._write(meta)
+            meta, numbers, deleted = self._here.apply(meta, change, codes, full)
+            self._here.write(meta)
         return Committed(meta.revision, numbers, deleted)
 
     async def fold(self, firsts: Sequence[int]) -> None:
         with self._transaction():
-            meta = self._meta()
-            assert meta is not None
-            try:
-                parts = [self._segment(meta, first) for first in firsts]
-            except CollectionCorrupt:
-                return
-            self._db.executemany("DELETE FROM segments WHERE first = ?", [(first,) for first in firsts])
-            joined = array("I")
-            for _, numbers in parts:
-                joined.extend(numbers)
-            kept = [part for part in meta.segments if part[0] not in firsts]
-            segments = sorted(
-                [*map(list, kept), self._write_segment(firsts[0], _join([p for p, _ in parts], meta.dim), joined)]
-            )
-            self._write(replace(meta, segments=segments, revision=meta.revision + 1))
+            self._here.fold(self._here.whole(), firsts)
 
     async def compact(self) -> None:
         with self._transaction():
-            meta = self._meta()
-            assert meta is not None
-            dim, dead = (
-                meta.dim,
-                {n for (blob,) in self._db.execute("SELECT numbers FROM dead") for n in array("I", blob)},
-            )
-            kept: list[tuple[bytes, bytes, int]] = []  # code, scale and number of each row
-            for first, count in meta.segments:
-                with suppress(CollectionCorrupt):
-                    shard, numbers = self._segment(meta, first)
-                    codes = (shard[i * dim : (i + 1) * dim] for i in range(count))
-                    scales = (shard[i : i + 4] for i in range(count * dim, count * (dim + 4), 4))
-                    kept += [row for row in zip(codes, scales, numbers, strict=True) if row[2] not in dead]
-            self._db.execute("DELETE FROM segments")
-            self._db.execute("DELETE FROM dead")
-            segments: list[Sequence[int]] = []
-            start = 0
-            while start < len(kept):
-                end = min(start + SEGMENT_ROWS, len(kept))
-                while end < len(kept) and kept[end][2] == kept[end - 1][2]:  # a document is in one segment
-                    end += 1
-                part = kept[start:end]
-                shard = b"".join([row[0] for row in part] + [row[1] for row in part])
-                segments.append(self._write_segment(start, shard, array("I", [row[2] for row in part])))
-                start = end
-            whole = replace(meta, segments=segments, rows=len(kept), dead=0, changes=0)
-            self._write(replace(whole, epoch=meta.epoch + 1, revision=meta.revision + 1))
+            self._here.compact(self._here.whole())
 
     async def segment(self, first: int) -> tuple[bytes, array[int]]:
-        meta = self._meta()
-        assert meta is not None
-        return self._segment(meta, first)
+        return self._here.segment(self._here.whole(), first)
 
     async def stage(self, meta: Meta, keep: bool = False) -> None:
         with self._transaction():
-            made = self._meta("next_") if staging.is_begun(self._db) else None
+            made = self._next.meta() if folder_content.is_begun(self._db) else None
             if not (keep and made and (made.space, made.dim, made.full) == (meta.space, meta.dim, meta.full)):
-                staging.drop(self._db)
-                for statement in _TABLES.split(";"):
-                    self._db.execute(statement.replace("CREATE TABLE ", "CREATE TABLE next_"))
-                self._write(meta, "next_")
+                folder_content.drop(self._db)
+                self._next.create()
+                self._next.write(meta)
 
     async def commit_next(self, change: Change, codes: bytes, full: bytes) -> None:
         with self._transaction():
-            made = self._meta("next_")
-            assert made is not None
+            made = self._next.whole()
             change.require(made)
-            self._write(self._apply(made, change, codes, full, "next_")[0], "next_")
+            self._next.write(self._next.apply(made, change, codes, full)[0])
 
     async def swap(self, follow: bool, lost: Sequence[int] = ()) -> Sequence[int]:
         with self._transaction():
-            meta, made = self._meta(), self._meta("next_")
-            assert made is not None
-            old = meta or made
+            made = self._next.whole()
+            old = self._here.meta() or made
             if follow:
-                if missing := staging.lacking(self._db, lost):
+                if missing := folder_content.lacking(self._db, lost):
                     return missing
-                gone = Change(delete=staging.surplus(self._db))
-                made = replace(self._apply(made, gone, b"", b"", "next_")[0], fields=old.fields)
-            staging.take_place(self._db)
+                gone = Change(delete=folder_content.surplus(self._db))
+                made = replace(self._next.apply(made, gone, b"", b"")[0], fields=old.fields)
+            folder_content.take_place(self._db)
             above = max(old.next, made.next)  # nobody takes a new document for an old one
-            self._write(replace(made, epoch=old.epoch + 1, revision=old.revision + 1, next=above))
+            self._here.write(replace(made, epoch=old.epoch + 1, revision=old.revision + 1, next=above))
         return ()
 
     async def unstage(self) -> None:
         with self._transaction():
-            staging.drop(self._db)
+            folder_content.drop(self._db)
 
     @asynccontextmanager
     async def staging(self) -> AsyncIterator[None]:
@@ -304,104 +219,3 @@ class FolderStore:
 
     def _data_version(self) -> int:
         return int(self._db.execute("PRAGMA data_version").fetchone()[0]) * 2**32 + self._db.total_changes
-
-    def _meta(self, at: str = "") -> Meta | None:
-        found = self._db.execute(f"SELECT data FROM {at}meta").fetchone()
-        return None if found is None else Meta.of(json.loads(found[0]))
-
-    def _write(self, meta: Meta, at: str = "") -> None:
-        self._db.execute(f"INSERT OR REPLACE INTO {at}meta VALUES (1, ?)", (json.dumps(asdict(meta)),))
-
-    def _find(self, id: str) -> Entry | None:
-        select = "SELECT number, hash, rows, fields FROM documents WHERE id = ?"
-        found = self._db.execute(select, (json.dumps(id),)).fetchone()
-        return None if found is None else Entry(found[0], found[1], found[2], json.loads(found[3]))
-
-    def _segment(self, meta: Meta, first: int) -> tuple[bytes, array[int]]:
-        found = self._db.execute("SELECT count, sum, data FROM segments WHERE first = ?", (first,)).fetchone()
-        count = next((count for start, count in meta.segments if start == first), 0)
-        if found is None or found[0] != count or len(found[2]) != count * (meta.dim + 8) or crc32(found[2]) != found[1]:
-            raise CollectionCorrupt(f"The segment {first} of {self.path} is damaged. Put its documents again.")
-        split = count * (meta.dim + 4)
-        return found[2][:split], array("I", found[2][split:])
-
-    def _write_segment(self, first: int, shard: bytes, numbers: array[int], at: str = "") -> list[int]:
-        data = shard + numbers.tobytes()
-        self._db.execute(f"INSERT INTO {at}segments VALUES (?, ?, ?, ?)", (first, len(numbers), crc32(data), data))
-        return [first, len(numbers)]
-
-    def _apply(
-        self, meta: Meta, change: Change, codes: bytes, full: bytes, at: str = ""
-    ) -> tuple[Meta, list[int], int]:
-        """`at`: what the names of the tables begin with."""
-        db, dead, buried, documents, size = self._db, array("I"), 0, meta.documents, meta.bytes
-        numbers = array("I")
-        sizes = [item["rows"] for item in change.put]
-        starts = [0, *accumulate(sizes)]
-
-        def leave(id: str) -> bool:
-            nonlocal buried, documents, size
-            row = db.execute(f"SELECT number, rows, size FROM {at}documents WHERE id = ?", (json.dumps(id),)).fetchone()
-            if row is None:
-                return False
-            dead.append(row[0])
-            buried, documents, size = buried + row[1], documents - 1, size - row[2]
-            db.execute(f"DELETE FROM {at}texts WHERE number = ?", (row[0],))
-            db.execute(f"DELETE FROM {at}documents WHERE id = ?", (json.dumps(id),))
-            return True
-
-        deleted = sum([leave(id) for id in change.delete])
-        given = []
-        for place, item in enumerate(change.put):
-            leave(item["id"])
-            number = meta.next + place
-            given.append(number)
-            id, fields = json.dumps(item["id"]), json.dumps(item["fields"])
-            part = _rows(full, starts[-1], starts[place], item["rows"])
-            words = json.dumps(item["title"]), json.dumps(item["text"]), array("I", item["cuts"]).tobytes()
-            db.execute(
-                f"INSERT INTO {at}documents VALUES (?, ?, ?, ?, ?, ?)",
-                (id, number, item["hash"], item["rows"], item["size"], fields),
-            )
-            db.execute(f"INSERT INTO {at}texts VALUES (?, ?, ?, ?, ?, ?)", (number, id, *words, part))
-            numbers.extend([number] * item["rows"])
-            documents, size = documents + 1, size + item["size"]
-        for id, values in change.touch:
-            db.execute(f"UPDATE {at}documents SET fields = ? WHERE id = ?", (json.dumps(values), json.dumps(id)))
-        segments = list(meta.segments)
-        if numbers:
-            segments.append(self._write_segment(meta.rows, codes, numbers, at))
-        if dead:
-            db.execute(f"INSERT INTO {at}dead VALUES (?, ?)", (meta.changes + 1, dead.tobytes()))
-        changed: Mapping[str, Any] = {
-            "revision": meta.revision + 1,
-            "rows": meta.rows + len(numbers),
-            "dead": meta.dead + buried,
-            "next": meta.next + len(change.put),
-            "changes": meta.changes + bool(dead),
-            "documents": documents,
-            "bytes": size,
-            "segments": segments,
-        }
-        return replace(meta, **changed), given, deleted
-
-
-def _stored(row: Sequence[Any]) -> Stored:
-    id, title, text = (json.loads(part) for part in row[:3])
-    return Stored(id, title, text, list(array("I", row[3])), row[4], json.loads(row[5]))
-
-
-def _rows(shard: bytes, of: int, first: int, count: int) -> bytes:
-    """Some rows of a shard of `of` rows, as a shard."""
-    size = len(shard) // of - 4 if shard else 0
-    split = of * size
-    if not shard:
-        return b""
-    return shard[first * size : (first + count) * size] + shard[split + 4 * first : split + 4 * (first + count)]
-
-
-def _join(shards: Sequence[bytes], dim: int) -> bytes:
-    edges = [len(shard) // (dim + 4) * dim for shard in shards]
-    return b"".join(
-        [s[:e] for s, e in zip(shards, edges, strict=True)] + [s[e:] for s, e in zip(shards, edges, strict=True)]
-    )
