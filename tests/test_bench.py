@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from insitu.model.export import export
+from insitu.model.exported import read_lock
+
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -45,3 +48,17 @@ def test_an_unknown_part_is_refused() -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
     assert "choose from query, bulk, start, scan, gemma, million, peers" in done.stderr
+
+
+def test_variants_are_made_together_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The benchmark's exports share what takes longest to find."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests/bench"))
+    import gemma
+
+    folders = gemma.prepare(tmp_path, full=False)
+    assert list(folders) == ["int8", "q8", "q4"]
+    alone = export(str(tmp_path / "random-gemma"), "q8", out=tmp_path / "alone")
+    assert read_lock(folders["q8"]) == read_lock(alone), "hashes of all files included"
+    made = (folders["q4"] / "model.lock.json").stat().st_mtime_ns
+    assert gemma.prepare(tmp_path, full=False) == folders
+    assert (folders["q4"] / "model.lock.json").stat().st_mtime_ns == made, "they are there and are not made again"
