@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 VERSION = "0.1.0"
 MODELS = Path(os.environ.get("INSITU_MODELS") or ROOT / ".build/models").absolute()
 os.environ["INSITU_MODELS"] = str(MODELS)
+# Its threads wait for each other in a busy loop: beside a browser an export takes three times as long with two.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 PYTHON_DOCS = Path("/usr/share/doc/python3.11/html")
 # A test must not depend on a place that answers from outside.
 CHROMIUM_ARGS = [
