@@ -1,8 +1,13 @@
-"""A tokenizer.json of Gemma's kind with few tokens, in which everything occurs that decides between two merges."""
+"""A tokenizer.json of Gemma's kind with few tokens, in which everything occurs that decides between two merges. And
+texts as long as the tiny checkpoint reads.
+"""
 
 from __future__ import annotations
 
 from typing import Any
+
+from insitu.embedder import Embedder
+from page.conftest import wait
 
 # They share one score, as SentencePiece's user-defined symbols do, and so merge before all others.
 FIRST = ["▁▁", "▁▁▁", "▁▁▁▁", "aa", "xa", "cx", "xaa"]
@@ -52,3 +57,13 @@ def merges(vocab: dict[str, int]) -> list[list[str]]:
         found += [(score, len(a), len(b), [a, b]) for a, b in splits if a in vocab and b in vocab]
     found.sort(key=lambda merge: merge[:3], reverse=True)
     return [merge[3] for merge in found]
+
+
+def at_the_ceiling(embedder: Embedder) -> tuple[str, str, str]:
+    """Without a prompt: a text of one token less than the model reads, one that just fits, and a longer one that begins
+    with it."""
+    fits = embedder.lock.max_tokens - len(embedder.lock.prefix_ids) - len(embedder.lock.suffix_ids)
+    counts = (fits - 1, fits, fits + 900)
+    shorter, whole, longer = ("".join(f" {'abc'[i * i % 3]}" for i in range(count)) for count in counts)
+    assert wait(embedder.count_tokens([shorter, whole, longer])) == counts
+    return shorter, whole, longer

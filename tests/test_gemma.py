@@ -13,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from insitu.embedder import Embedder
-from insitu.errors import LicenceNotAccepted, ModelCorrupt, VariantUnsupported
+from insitu.errors import LicenceNotAccepted, ModelCorrupt, NotANumber, VariantUnsupported
 from insitu.model import ensure, manifest
 from insitu.model.export import export
 from insitu.model.report import report
@@ -21,6 +21,7 @@ from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
 from make_published import make_gemma
 from page.conftest import wait
+from small_gemma import at_the_ceiling
 
 GOLDEN = json.loads((Path(__file__).parent / "data/tiny-gemma/golden.json").read_text(encoding="utf-8"))
 # The least cosine to float32 on the tiny random checkpoint, (mean, worst). Random weights are harder than trained ones:
@@ -92,6 +93,15 @@ def test_a_document_has_its_title_in_the_prompt(embedder: Embedder) -> None:
     assert np.array_equal(untitled, vectors(embedder, ["title: none | text: lamps"]))
 
 
+@pytest.mark.parametrize("embedder", ["int8"], indirect=True)
+def test_a_text_beyond_the_ceiling_has_the_vector_of_what_is_left_of_it(embedder: Embedder) -> None:
+    shorter, whole, longer = at_the_ceiling(embedder)
+    found = wait(embedder.embed([longer, whole, shorter], task="none"))
+    assert found.truncated == (True, False, False) and found.tokens == (2047, 2047, 2046)
+    cut, same, other = np.frombuffer(found.block.vectors(), "<f4").reshape(3, -1)
+    assert np.array_equal(cut, same) and not np.array_equal(cut, other)
+
+
 def changed(checkpoint: Path, target: Path, tensors: dict[str, Any] | None = None, **config: Any) -> Path:
     """A copy of the checkpoint with other tensors and another configuration, and a manifest that fits it."""
     from make_checkpoint import manifest as manifest_of
@@ -109,6 +119,23 @@ def test_float16_weights_are_widened(checkpoint: Path, tmp_path: Path) -> None:
     texts = [case["text"] for case in GOLDEN["cases"]]
     cosines = (vectors(embedder, texts) * golden_vectors()).sum(axis=1)
     assert cosines.min() > 0.9999
+
+
+def test_a_model_that_gives_no_numbers_is_a_named_error(checkpoint: Path, tmp_path: Path) -> None:
+    tensors = load_file(checkpoint / "model.safetensors")
+    tensors["norm.weight"] = np.full(96, np.nan, np.float32)
+    embedder = opened(changed(checkpoint, tmp_path / "nan", tensors), "int8", tmp_path / "out")
+    with pytest.raises(NotANumber, match="no numbers on the CPU"):
+        vectors(embedder, ["a few words"])
+
+
+def test_a_table_shorter_than_the_vocabulary_gives_vectors_of_what_it_has(checkpoint: Path, tmp_path: Path) -> None:
+    embedder = opened(changed(checkpoint, tmp_path / "short", vocab_size=600), "int8", tmp_path / "out")
+    (known,), (beyond,) = (wait(embedder.token_ids([text], task="none")) for text in ("a", "the keeper of lamps"))
+    assert max(known) < 600 <= max(beyond)
+    assert np.isfinite(vectors(embedder, ["a"])).all()
+    with pytest.raises(ModelCorrupt, match=f"the id {max(beyond)}, but the model has 600 token rows"):
+        vectors(embedder, ["the keeper of lamps"])
 
 
 def _without(tensors: dict[str, Any]) -> None:

@@ -21,6 +21,7 @@ from make_checkpoint import make
 from page.conftest import opened_on, wait
 from page.folder import Served
 from page.texts import PAGES, SCRIPTS
+from small_gemma import at_the_ceiling
 
 TEXTS = [*SCRIPTS, "word " * 90, "one", "", "many words " * 300]
 EMBED = """async ([texts, options]) => {
@@ -88,5 +89,11 @@ def test_answers_are_those_of_the_native_runtime(gemma: Opened) -> None:
 
 
 def test_a_text_longer_than_the_model_reads_is_cut_and_said_to_be(gemma: Opened) -> None:
-    _, truncated = gemma.page.evaluate(EMBED, [["lamps " * 3000, "lamps"], {"task": "document"}])
-    assert truncated == [True, False]
+    embedder = Embedder(gemma.runtime, gemma.runtime.lock)
+    shorter, whole, longer = at_the_ceiling(embedder)
+    texts = [longer, whole, shorter, longer + " b" * 50_000]
+    found, truncated = gemma.page.evaluate(EMBED, [texts, {"task": "none", "dim": 96}])
+    assert truncated == [True, False, False, True]
+    assert found[0] == found[1] == found[3] != found[2], "a vector has the same bits beside whatever texts"
+    wanted = np.frombuffer(wait(embedder.embed([whole], task="none", dim=96)).block.vectors(), np.float32)
+    assert np.array(found[0]) @ wanted >= 0.999
