@@ -366,7 +366,8 @@ class Collection:
     async def _search(
         self, query: Any, k: int, where: object, terms: Sequence[str], weight: float, exact: bool
     ) -> tuple[list[Found], bool]:
-        reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k)
+        # Where nothing is rescored or fused, more than the hits are looked at only for documents of several passages.
+        reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k) if self.meta.full or terms else max(16, 2 * k)
         worded: list[tuple[int, int]] = []
         while True:
             if terms:
@@ -376,6 +377,7 @@ class Collection:
             scores = {}
             if not (terms and weight == 1):
                 rows = None if where is None else self._held.passing(where)
+                self.store.ahead()
                 scores = await self._compare(query, reach, rows, exact)
             meant = sorted(scores, key=lambda place: (-scores[place], place))
             ranked = fuse(meant, worded, weight) if terms else meant

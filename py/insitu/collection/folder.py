@@ -83,6 +83,8 @@ class FolderStore:
         with self._transaction(write=False):
             return [self._here.find(id) for id in ids]
 
+    def ahead(self) -> None: ...
+
     async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
         with self._transaction(write=False):
             return self._here.texts(numbers)

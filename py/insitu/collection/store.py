@@ -152,6 +152,9 @@ class Store(Protocol):
 
     async def find(self, ids: Sequence[str]) -> list[Entry | None]: ...
 
+    def ahead(self) -> None:
+        """`texts` or `full` will be asked once a scan has ended: what can be begun before, may be."""
+
     async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
         """None: the number is dead by now."""
 
