@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fake_runtime import FakeRuntime, fake_lock
-from insitu.collection.collection import Collection, Found
+from insitu.collection.collection import Collection
 from insitu.collection.folder import FolderStore
+from insitu.collection.search import Found
 from insitu.embedder import Embedder
 
 T = TypeVar("T")

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from insitu.collection.collection import Collection, Found
+    from insitu.collection.collection import Collection
+    from insitu.collection.search import Found
     from insitu.embedder import Embedder, Embeddings
     from insitu.index.search import Hit, Index
     from insitu.notebook import configure
@@ -63,7 +64,7 @@ _HOMES = {
     "Embedder": "insitu.embedder",
     "Embeddings": "insitu.embedder",
     "FolderCollection": "insitu.sync",
-    "Found": "insitu.collection.collection",
+    "Found": "insitu.collection.search",
     "Hit": "insitu.index.search",
     "Index": "insitu.index.search",
     "Model": "insitu.sync",

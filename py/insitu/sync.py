@@ -10,8 +10,9 @@ from collections.abc import Coroutine, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from insitu.collection.collection import WORDS, Collection, Found, Put
+from insitu.collection.collection import WORDS, Collection, Put
 from insitu.collection.exchange import export_collection
+from insitu.collection.search import Found
 from insitu.embedder import Embedder, Progress
 from insitu.errors import IndexNotFound, InvalidArgument
 from insitu.index.format import ENTRY, IndexManifest

@@ -7,26 +7,21 @@ fields.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Self
 
 from insitu.collection.documents import Document, check_documents, check_fields, check_ids
 from insitu.collection.embed import embed_documents
 from insitu.collection.embed import reembed as embed_anew
 from insitu.collection.exchange import Read, import_collection
-from insitu.collection.fuse import check_weight, fuse
+from insitu.collection.fuse import check_weight
 from insitu.collection.memory import Memory
-from insitu.collection.store import RESERVED, Change, Meta, Store, Stored
+from insitu.collection.search import Found, Searcher
+from insitu.collection.store import RESERVED, Change, Meta, Store
 from insitu.collection.where import check_where
-from insitu.collection.words import Words
 from insitu.embedder import Embedder, Progress
 from insitu.errors import DiskFull, EmptyQuery, InvalidArgument, SpaceMismatch
-from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
-from insitu.runtime import Passing
-from insitu.text.words import query_terms
 
 # Documents of one commit. A batch of texts of mixed length fills the model's batches well, and what a crash can cost is
 # the embedding of so many.
@@ -45,23 +40,6 @@ DEFAULT_DIM = 128
 
 
 @dataclass(frozen=True)
-class Found:
-    """One document. `text` is the passage that matched; without a query, all of its text.
-
-    `score`: cosine, -1 to 1 (at full size where the collection rescores); None without a query.
-    """
-
-    id: str
-    title: str
-    text: str
-    score: float | None
-    fields: Mapping[str, Any]
-
-    def as_dict(self) -> dict[str, Any]:
-        return dict(vars(self))
-
-
-@dataclass(frozen=True)
 class Put:
     """What a put did: documents `embedded`, those whose text was there already (`unchanged`), passages embedded."""
 
@@ -77,9 +55,8 @@ class Collection:
         self.embedder = embedder
         self.store = store
         self._auto = ""
-        self._runtime = embedder.runtime
         self._held = Memory(embedder.runtime, store, meta)
-        self._words = Words(store, self._held)
+        self._searcher = Searcher(embedder, store, self._held)
 
     @property
     def meta(self) -> Meta:
@@ -306,8 +283,7 @@ class Collection:
         fresh = await Collection.open(
             embedder or self.embedder, self.store, dim=dim, rescore=rescore, reembed=True, on_progress=on_progress
         )
-        self.embedder, self._runtime = fresh.embedder, fresh._runtime
-        self._held, self._words = fresh._held, fresh._words
+        self.embedder, self._held, self._searcher = fresh.embedder, fresh._held, fresh._searcher
 
     # --- reading -------------------------------------------------------------------------------------------------
 
@@ -338,83 +314,7 @@ class Collection:
             raise InvalidArgument("search() takes a query, a filter (`where`), or both.")
         if query is not None and not query.strip():
             raise EmptyQuery("The query has no text. Ask with at least one word, or leave it out to list by `where`.")
-        self.store.changed()  # a store may find out while the query is embedded
-        embedded = None if query is None else await self.embedder.embed([query], task="query", dim=self.meta.dim)
-        terms = query_terms(query) if query and weight else []  # none: signs only, which have a meaning still
-        while True:
-            await self._held.refresh()
-            if where is not None and self._held.columns is None:
-                await self._held.load_columns()
-                continue  # somebody may have written meanwhile
-            revision = self.meta.revision
-            if embedded is None:
-                found, whole = await self._list(k, where)
-            else:
-                found, whole = await self._search(embedded.block, k, where, terms, weight, exact)
-            if not whole:
-                await self._held.refresh(again=True)
-            # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
-            # If nobody wrote, its text is lost, and the others are the answer.
-            if whole or revision == self.meta.revision:
-                return found
-
-    async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
-        numbers = list(islice(self._held.alive(where), k))
-        stored = await self.store.texts(numbers)
-        return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
-
-    async def _search(
-        self, query: Any, k: int, where: object, terms: Sequence[str], weight: float, exact: bool
-    ) -> tuple[list[Found], bool]:
-        # Where nothing is rescored or fused, more than the hits are looked at only for documents of several passages.
-        reach = max(RESCORE_LEAST, RESCORE_PER_HIT * k) if self.meta.full or terms else max(16, 2 * k)
-        worded: list[tuple[int, int]] = []
-        while True:
-            if terms:
-                worded = await self._words.find(terms, reach, None if where is None else list(self._held.alive(where)))
-                if where is not None and self._held.columns is None:
-                    return [], False
-            scores = {}
-            if not (terms and weight == 1):
-                rows = None if where is None else self._held.passing(where)
-                self.store.ahead()
-                scores = await self._compare(query, reach, rows, exact)
-            meant = sorted(scores, key=lambda place: (-scores[place], place))
-            ranked = fuse(meant, worded, weight) if terms else meant
-            chosen: dict[int, int] = {}
-            for number, passage in ranked:
-                chosen.setdefault(number, passage)
-            # Long documents may fill the candidates with their passages; then more are looked at.
-            if len(chosen) >= k or max(len(meant), len(worded)) < reach:
-                break
-            reach *= 4
-        best_of = list(chosen.items())[:k]
-        if unknown := [self._held.rows(n)[at] for n, at in best_of if (n, at) not in scores and self._held.rows(n)]:
-            scores |= await self._compare(query, len(unknown), unknown)
-        stored = await self.store.texts([number for number, _ in best_of])
-        found = [_found(d, place[1], scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
-        return found, None not in stored
-
-    async def _compare(
-        self, query: Any, reach: int, among: Sequence[int] | Passing | None, exact: bool = False
-    ) -> dict[tuple[int, int], float]:
-        """Number and position of the `reach` best passages by codes; their cosines, at full size where it is kept."""
-        while True:
-            revision = self.meta.revision
-            best = await self._runtime.scan(query, self._held.codes, reach, among=among, exact=exact)
-            if revision == self.meta.revision:
-                break  # else a long scan gave way to a commit, and has seen neither state
-        # From here on numbers, not positions: a commit may move rows while something is awaited.
-        places = [
-            (number, position - bisect_left(self._held.numbers, number))
-            for position, _ in best
-            for number in [self._held.numbers[position]]
-        ]
-        scores = [score for _, score in best]
-        if self.meta.full and places:
-            codes = await self.store.full(places)
-            scores = scores if codes is None else await self._runtime.rescore(query, codes)
-        return dict(zip(places, scores, strict=True))
+        return await self._searcher.search(query, k, where, weight, exact)
 
     async def stats(self) -> dict[str, Any]:
         """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.
@@ -441,8 +341,3 @@ class Collection:
             "revision": meta.revision,
             **await self.store.about(),
         }
-
-
-def _found(stored: Stored, passage: int, score: float | None) -> Found:
-    start, end = stored.cuts[2 * passage : 2 * passage + 2]
-    return Found(stored.id, stored.title, stored.text[start:end], score, stored.fields)
