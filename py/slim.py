@@ -25,10 +25,12 @@ PUBLIC = (
     "insitu/__init__.py",
     "insitu/cli/",
     "insitu/collection/collection.py",
+    "insitu/collection/search.py",
     "insitu/embedder.py",
     "insitu/errors.py",
     "insitu/evaluate.py",
     "insitu/index/search.py",
+    "insitu/notebook.py",
     "insitu/site.py",
     "insitu/sync.py",
 )

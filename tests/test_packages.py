@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
+import insitu
 import slim
 from conftest import MODELS, ROOT, built, serving
 from test_readme import PAGES, page_of
@@ -68,6 +69,11 @@ def test_the_wheel_holds_the_code_of_the_repository_line_for_line(wheel: Path) -
             assert code(packed, bare=bare) == code(source, bare=bare), path
             assert packed.count(b"\n") == source.count(b"\n"), path
         assert archive.testzip() is None
+
+
+def test_what_users_call_keeps_its_docstrings_in_the_wheel() -> None:
+    homes = {*insitu._HOMES.values(), "insitu.notebook"}
+    assert not [home for home in homes if not f"{home.replace('.', '/')}.py".startswith(slim.PUBLIC)]
 
 
 def test_every_name_in_the_wheel_is_known_and_every_module_loads(wheel: Path, tmp_path: Path) -> None:
