@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from insitu.collection import collection as module
+from insitu.collection.collection import Collection
+from insitu.collection.folder import FolderStore
+from insitu.collection.store import Stored
 from notes import NOTES, embedded, embedder, ids, of_notes, opened, run
 
 
@@ -157,5 +161,32 @@ def test_a_list_by_field_begins_with_what_was_put_last(tmp_path: Path) -> None:
         hits = await notes.search(where={}, k=3)
         assert ids(hits) == ["car", "plain", "tax"]
         assert hits[0].score is None and hits[0].text == "another text"
+
+    run(main())
+
+
+class Interrupted(FolderStore):
+    """Somebody else writes once, between what a search finds and the texts that it reads."""
+
+    between: Callable[[], Awaitable[Any]] | None = None
+
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+        if self.between:
+            write, self.between = self.between, None
+            await write()
+        return await super().texts(numbers)
+
+
+@pytest.mark.parametrize("query", [None, "the blue car"])
+def test_an_answer_has_fields_and_documents_of_one_state(tmp_path: Path, query: str | None) -> None:
+    async def main() -> None:
+        other = await of_notes(tmp_path)
+        store = Interrupted(tmp_path)
+        notes = await Collection.open(embedder(), store)
+        assert sorted(ids(await notes.search(query, where={"tag": "home"}))) == ["car", "cat"]
+        moved = [NOTES[0] | {"fields": {"tag": "work"}}, {"id": "new", "text": "a house", "fields": {"tag": "home"}}]
+        store.between = lambda: other.put(moved)
+        found = await notes.search(query, where={"tag": "home"})
+        assert sorted((hit.id, hit.fields["tag"]) for hit in found) == [("cat", "home"), ("new", "home")]
 
     run(main())

@@ -63,9 +63,9 @@ def lite(site: Path, model_dir: Path) -> Path:
     return site
 
 
-def bundle(name: str, out: Path) -> None:
-    """A file of this folder with all that it imports, as one script."""
-    options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error"]
+def bundle(name: str, out: Path, *more: str) -> None:
+    """A file of this folder with all that it imports, as one script; `more`: options of esbuild."""
+    options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error", *more]
     subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page" / name, *options], check=True)
 
 
@@ -181,6 +181,22 @@ def settled(page: Page) -> None:
 
 def answers(page: Page) -> bool:
     return bool(page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats")
+
+
+# Playwright's own wait_for_function takes the promise of an async condition for its fulfilment.
+UNTIL = """async ([condition, timeout]) => {
+    const holds = eval(`async () => (${condition})`);
+    for (const end = performance.now() + timeout; ; await new Promise((done) => setTimeout(done, 20))) {
+        const late = performance.now() > end;
+        if (await holds()) return true;
+        if (late) return false;
+    }
+}"""
+
+
+def until(page: Page, condition: str, timeout: float = 60_000) -> None:
+    """Wait until an expression, which may await, is true; what is asked after so many milliseconds is asked last."""
+    assert page.evaluate(UNTIL, [condition, timeout]), f"not within {timeout} ms: {condition}"
 
 
 # Runs `act` on the page; gives what it threw, as [name, code, message].

@@ -1,23 +1,11 @@
 // Random operations on the store of collections, held to a map. Seed-driven, so that a failure happens again.
+import { chanceOf } from "./chance.ts";
 import { batch, examine, openStore, renew } from "./store_parts.ts";
 import type { CollectionStore } from "../../web/src/collection_store.ts";
 
 const IDS = Array.from({ length: 60 }, (_, i) => `id ${i}`);
 const NOTHING = new Uint8Array(0);
 const BARE = { rows: 0, dead: 0, documents: 0, changes: 0, bytes: 0, segments: [] };
-
-/** Numbers below `below`. */
-export type Chance = (below: number) => number;
-
-export function chanceOf(seed: number): Chance {
-  let state = seed;
-  return (below) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) % below;
-  };
-}
 
 interface Document {
   stamp: string;

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 
-from page.conftest import OPEN, Serve, caught, opened_on
+from page.conftest import OPEN, Serve, caught, opened_on, until
 from page.test_collections import FIELDS, MAKE, NOTES, ids
 
 
@@ -37,7 +37,7 @@ def test_a_damaged_segment_is_named_the_rest_answers_and_a_put_repairs_it(
     assert caught(second, "notes.export()")[1] == "collection-corrupt"
     assert second.evaluate("(all) => notes.put(all)", NOTES) == {"embedded": 2, "unchanged": 2, "passages": 2}
     assert ids(second, "what does my pet eat", k=1) == ["cat"]
-    second.wait_for_function("async () => (await notes.stats()).damaged.length === 0")
+    until(second, "(await notes.stats()).damaged.length === 0")
     assert second.evaluate("async () => (await notes.stats()).missing") == 0
 
 

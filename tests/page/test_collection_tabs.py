@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from playwright.sync_api import Page
 
-from page.conftest import OPEN, Serve, caught, opened_on
+from page.conftest import OPEN, Serve, caught, opened_on, until
 from page.test_collections import FIELDS, MAKE, NOTES, ids
 
 
@@ -13,9 +13,9 @@ def test_another_tab_sees_changes_within_a_second(opened: Page, second: Page, na
     second.evaluate(MAKE, [name, {"fields": FIELDS}, None])
     assert sorted(ids(second, "car")) == ["car", "cat"]
     opened.evaluate("(all) => notes.put(all)", NOTES[2:])
-    second.wait_for_function("async () => (await notes.search('car')).length === 4", timeout=1000)
+    until(second, "(await notes.search('car')).length === 4", 1000)
     second.evaluate("notes.delete(['car'])")
-    opened.wait_for_function("async () => (await notes.search('car')).length === 3", timeout=1000)
+    until(opened, "(await notes.search('car')).length === 3", 1000)
     second.evaluate("notes.put([{id: 'cat', text: 'a dog', fields: {tag: 'street'}}])")
     assert opened.evaluate("async () => (await notes.search(null, {where: {tag: 'street'}}))[0].text") == "a dog"
 

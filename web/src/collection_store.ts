@@ -325,7 +325,10 @@ export class CollectionStore {
         record: Promise<Meta | undefined>,
       ): Promise<[Map<number, Text>, Meta | undefined]> => Promise.all([readTexts(stores, numbers), record]);
       const [texts, meta] = await this.#db.read(["texts"], this.#side, work, this.#begun);
-      if (!this.#moved(meta)) return [texts, present(meta)];
+      if (!this.#moved(meta)) {
+        if (meta?.revision !== this.#revision) this.#stale = true;
+        return [texts, present(meta)];
+      }
       await this.#find();
     }
   }

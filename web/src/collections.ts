@@ -14,7 +14,10 @@ export async function importCollection(
   start: Start,
 ): Promise<Collection> {
   checkName(name);
-  if (!(file instanceof Blob)) throw new InsituError("invalid-argument", "import() takes a name and a Blob or File.");
+  // By its tag: a Blob of a frame or another window is of no class of this one.
+  if (!["Blob", "File"].includes(Object(file)[Symbol.toStringTag])) {
+    throw new InsituError("invalid-argument", "import() takes a name and a Blob or File.");
+  }
   await client.call("import", { name, file, passphrase: checkPassphrase(passphrase) }, { signal, onProgress });
   return openCollection(client, name, {}, start);
 }

@@ -59,6 +59,7 @@ class Searcher:
                 found, whole = await self._list(k, where)
             else:
                 found, whole = await self._search(embedded.block, k, where, terms, weight, exact)
+            whole = whole and not self._store.changed()  # fields may be of another state than what was found by them
             if not whole:
                 await self._held.refresh(again=True)
             # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
