@@ -80,3 +80,12 @@ def test_models_beside_each_other_are_chosen_from_by_use(page: Page, served: Ser
     assert embeds["used"] == "int8" and "WASM" in embeds["reason"]
     named = opened_on(page, served, model="/models/tiny-int8/model.lock.json", variant="q4")
     assert named["variant"] == {"used": "q4", "reason": ""}
+
+
+def test_what_is_asked_to_run_on_webgpu_is_q4_unless_a_variant_is_named(page: Page, served: Served) -> None:
+    """Whether the browser has WebGPU or not: who adds to a collection must find the same variant at each visit."""
+    for options in ({}, {"model": "/models/tiny-int8/model.lock.json"}):
+        found = opened_on(page, served, device="webgpu", **options)
+        assert found["variant"] == {"used": "q4", "reason": "the one that WebGPU runs"}
+        assert found["device"]["used"] == "wasm" and "WebGPU" in found["device"]["reason"]
+        assert opened_on(page, served, device="webgpu", variant="int8", **options)["variant"]["used"] == "int8"

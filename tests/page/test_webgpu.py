@@ -54,9 +54,25 @@ def gpu_page(gpu_browser: Browser) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="module")
-def gemma(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
-    """The lock of a tiny model of EmbeddingGemma's architecture, in 4 bits, and its native runtime."""
-    model = export(str(make(tmp_path_factory.mktemp("gemma"))), "q4", out=site / "gemma")
+def gemmas(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Any]]:
+    """By variant the lock of a tiny model of EmbeddingGemma's architecture, all side by side, and its native runtime."""
+    checkpoint = str(make(tmp_path_factory.mktemp("gemma")))
+    moments: dict[str, Any] = {}
+    found = {}
+    for variant in ("int8", "q4"):
+        model = export(checkpoint, variant, out=site / f"models/tiny-{variant}", moments=moments)
+        found[variant] = (f"/models/tiny-{variant}/model.lock.json", sings(model))
+    return found
+
+
+@pytest.fixture(scope="module")
+def gemma(gemmas: dict[str, tuple[str, Any]]) -> tuple[str, Any]:
+    """In 4 bits."""
+    return gemmas["q4"]
+
+
+def sings(model: Path) -> Any:
+    """The native runtime of a model, whose lock has its vectors of two texts as golden ones from now on."""
     runtime = NativeRuntime.open(model, threads=1)
     embedder = Embedder(runtime, runtime.lock)
     texts = ["The kettle is on the stove.", "where is the kettle"]
@@ -64,7 +80,7 @@ def gemma(site: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, An
     vectors = native(runtime, texts).astype("<f2")
     canary = [{"ids": list(i), "embedding": b64encode(v.tobytes()).decode()} for i, v in zip(ids, vectors, strict=True)]
     (model / "model.lock.json").write_text(dataclasses.replace(runtime.lock, canary=tuple(canary)).to_json())
-    return "/gemma/model.lock.json", runtime
+    return runtime
 
 
 def native(runtime: Any, texts: list[str]) -> Any:
@@ -85,13 +101,16 @@ def open_on(page: Page, address: str, **options: Any) -> dict[str, Any]:
 
 
 def test_webgpu_gives_the_vectors_of_the_native_runtime(
-    gpu_page: Page, serve_site: Serve, gemma: tuple[str, Any]
+    gpu_page: Page, serve_site: Serve, gemmas: dict[str, tuple[str, Any]]
 ) -> None:
+    """Of q4, which is opened in the place of the int8 that is named: that has products which WebGPU does not know."""
     served = serve_site()
-    device = open_on(gpu_page, served.address, model=gemma[0], device="webgpu")
+    device = open_on(gpu_page, served.address, model=gemmas["int8"][0], device="webgpu")
+    variant = gpu_page.evaluate("insitu.stats()")["variant"]
+    assert variant["used"] == "q4" and "WebGPU" in variant["reason"]
     assert (device["used"], device["engine"], device["reason"]) == ("webgpu", "onnxruntime", "")
     assert not any("/ort/" in path for path in served.asked), "the other build of the runtime is not loaded"
-    check(gpu_page, gemma[1])
+    check(gpu_page, gemmas["q4"][1])
 
 
 def test_a_page_that_does_not_ask_loads_nothing_of_it(gpu_page: Page, serve_site: Serve, model_url: str) -> None:

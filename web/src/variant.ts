@@ -14,20 +14,26 @@ export interface Chosen {
 }
 
 /**
- * `own`: the URL of the lock that was named, or of the model that made the index. `offered`: those of other variants, by name, that
- * the index has beside it; undefined where a model was named, whose variants lie in folders beside its own. Codes:
- * `variant-unsupported`, `fetch-failed`.
+ * Without a `variant` it is that of `own`; but on WebGPU not int8 where q4 is there. `own`: the URL of the lock that was named, or of
+ * the model that made the index. `offered`: those of other variants, by name, that the index has beside it; undefined where a model
+ * was named, whose variants lie in folders beside its own. Codes: `variant-unsupported`, `fetch-failed`.
  */
 export async function openLock(
-  { variant, device }: OpenArgs,
+  { variant, device }: Pick<OpenArgs, "variant" | "device">,
   own: string,
   offered: Record<string, string> | undefined,
 ): Promise<Chosen> {
+  if (variant === undefined) {
+    const first = await read(own);
+    // Integer products are not among those that WebGPU has: they would go to and fro between it and WASM.
+    const moves = device === "webgpu" && first.lock.variant === "int8" && first.lock.family === "gemma";
+    return moves ? openLock({ variant: "auto", device }, own, offered) : { ...first, reason: "" };
+  }
   const [wanted, reason] = choose(variant, device, offered !== undefined);
   const there = offered?.[wanted];
   if (there !== undefined) return { ...(await read(there)), reason };
   const first = await read(own);
-  if (variant === undefined || first.lock.variant === wanted) return { ...first, reason };
+  if (first.lock.variant === wanted) return { ...first, reason };
   const beside = offered ? undefined : sibling(own, first.lock.variant, wanted);
   const other = beside && (await read(beside).catch(() => undefined));
   if (other && other.lock.weights === first.lock.weights) return { ...other, reason };
@@ -40,10 +46,10 @@ export async function openLock(
 }
 
 /** The variant that is wanted, and why. */
-function choose(variant = "", device: OpenArgs["device"], asks: boolean): [string, string] {
+function choose(variant: string, device: OpenArgs["device"], asks: boolean): [string, string] {
   if (variant !== "auto") return [variant, ""];
-  if (asks) return ["q4", "the smallest, for a page that asks an index"];
   if (device === "webgpu") return ["q4", "the one that WebGPU runs"];
+  if (asks) return ["q4", "the smallest, for a page that asks an index"];
   return ["int8", "the quickest to embed documents with on WASM"];
 }
 
