@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             for threads in args.threads:
                 with shown(progress, f"EmbeddingGemma's size, {threads}"):
                     gemma.measure(playwright, report, exports, WEB, threads, args.rounds)
+            with shown(progress, "EmbeddingGemma's size, visits"):
+                gemma.visits(playwright, report, exports, WEB, args.rounds)
     judge(report)
     report.notes.append(f"Took {time.monotonic() - started:.0f} s; load average at the end {os.getloadavg()[0]:.1f}.")
     report.show(console)
