@@ -16,6 +16,7 @@ from insitu.embedder import Embedder
 from insitu.errors import LicenceNotAccepted, ModelCorrupt, NotANumber, VariantUnsupported
 from insitu.model import ensure, manifest
 from insitu.model.export import export
+from insitu.model.fetch import fetch
 from insitu.model.report import report
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
@@ -181,6 +182,12 @@ def test_a_checkpoint_that_is_cut_is_refused(checkpoint: Path, tmp_path: Path) -
     (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
     with pytest.raises(ModelCorrupt, match="cut or another file"):
         export(str(folder), "int8", out=tmp_path / "out")
+    known = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    known["files"] = [{"file": file["file"]} for file in known["files"]]
+    (folder / "model.json").write_text(json.dumps(known), encoding="utf-8")
+    with pytest.raises(ModelCorrupt, match="no safetensors file, or it is cut"):  # where no hash is known of it
+        export(str(folder), "int8", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_report_tells_what_each_product_costs(
@@ -217,6 +224,8 @@ def test_terms_are_accepted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("INSITU_MODELS", str(tmp_path))
     monkeypatch.delenv("INSITU_ACCEPT_LICENSE", raising=False)
     known = manifest.load("embeddinggemma-300m")
+    with pytest.raises(LicenceNotAccepted, match=known.terms):
+        fetch(known.name)
     with pytest.raises(LicenceNotAccepted, match=known.terms):
         export(known.name, "int8", source=tmp_path)
     for _ in range(2):  # the second time without saying so again
