@@ -168,6 +168,18 @@ def test_a_long_document_gives_one_hit_with_its_passage(opened: Page, name: str)
     assert len(ids(opened, "tube")) == 2
 
 
+def test_a_passage_after_characters_of_two_units_is_cut_where_python_cut_it(opened: Page, name: str) -> None:
+    text = "\n\n".join(f"\U0001f600\U0001f4da {html}" for html in PAGES.values()) * 3
+    opened.evaluate(MAKE, [name, {}, [{"id": "long", "text": text}]])
+    exported = opened.evaluate("async () => (await (await notes.export()).text()).split('\\n')[1]")
+    (document,) = json.loads(exported)["documents"]
+    cuts = document["cuts"]
+    passages = {document["text"][start:end] for start, end in zip(cuts[::2], cuts[1::2], strict=True)}
+    assert len(passages) > 2
+    for question in QUESTIONS:
+        assert search(opened, question)[0]["text"] in passages
+
+
 def test_an_abort_leaves_what_was_committed_and_goes_on_from_there(opened: Page, name: str) -> None:
     many = [{"id": str(i), "text": f"Note {i}: it is {i} o'clock."} for i in range(300)]
     opened.evaluate(MAKE, [name, {}, None])

@@ -22,7 +22,7 @@ import { InsituError } from "./errors.ts";
 import type { Bytes } from "./download.ts";
 import { adopt } from "./staging.ts";
 import { join, nothing, rowsOf, take } from "./segments.ts";
-import { readTexts } from "./texts.ts";
+import { passageOf, readTexts } from "./texts.ts";
 import type { Kept } from "./words.ts";
 
 const NAME = "insitu collection ";
@@ -168,12 +168,14 @@ export class CollectionStore {
     queueMicrotask(() => (this.#begun = undefined)); // when the turn ends, so does the transaction
   }
 
-  async texts(numbers: Int32Array): Promise<string> {
+  /** `passages`: of each document this one alone. */
+  async texts(numbers: Int32Array, passages?: Int32Array): Promise<string> {
     const [found] = await this.#texts(numbers);
     return JSON.stringify(
-      Array.from(numbers, (number) => {
+      Array.from(numbers, (number, i) => {
         const t = found.get(number);
-        return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
+        if (!passages?.length) return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
+        return t && [t.id, t.title, passageOf(t, passages[i]!), [], t.hash, t.fields];
       }),
     );
   }

@@ -30,6 +30,13 @@ export async function readTexts(stores: Stores, numbers: Iterable<number>): Prom
   return found;
 }
 
+/** One passage. Cuts count as Python does: what lies beyond the basic plane is one character, not two. */
+export function passageOf({ text, cuts }: Text, passage: number): string {
+  const [start, end] = [cuts[2 * passage], cuts[2 * passage + 1]];
+  if (!/[\ud800-\udbff]/.test(text)) return text.slice(start, end);
+  return Array.from(text).slice(start, end).join("");
+}
+
 /** Changes to texts in one transaction. What is changed must be loaded first; `flush` writes it. */
 export class Texts {
   #blocks = new Map<number, Block>();

@@ -85,9 +85,10 @@ class FolderStore:
 
     def ahead(self) -> None: ...
 
-    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
         with self._transaction(write=False):
-            return self._here.texts(numbers)
+            found = self._here.texts(numbers)
+        return [d and d.only(at) for d, at in zip(found, passages, strict=True)] if passages else found
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         codes, scales = [], []

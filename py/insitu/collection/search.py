@@ -70,7 +70,7 @@ class Searcher:
     async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
         numbers = list(islice(self._held.alive(where), k))
         stored = await self._store.texts(numbers)
-        return [Found(d.id, d.title, d.text, None, d.fields) for d in stored if d], None not in stored
+        return [_found(d, None) for d in stored if d], None not in stored
 
     async def _search(
         self, query: Any, k: int, where: object, terms: Sequence[str], weight: float, exact: bool
@@ -100,8 +100,8 @@ class Searcher:
         best_of = list(chosen.items())[:k]
         if unknown := [self._held.rows(n)[at] for n, at in best_of if (n, at) not in scores and self._held.rows(n)]:
             scores |= await self._compare(query, len(unknown), unknown)
-        stored = await self._store.texts([number for number, _ in best_of])
-        found = [_found(d, place[1], scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
+        stored = await self._store.texts([number for number, _ in best_of], [passage for _, passage in best_of])
+        found = [_found(d, scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
         return found, None not in stored
 
     async def _compare(
@@ -126,6 +126,5 @@ class Searcher:
         return dict(zip(places, scores, strict=True))
 
 
-def _found(stored: Stored, passage: int, score: float | None) -> Found:
-    start, end = stored.cuts[2 * passage : 2 * passage + 2]
-    return Found(stored.id, stored.title, stored.text[start:end], score, stored.fields)
+def _found(stored: Stored, score: float | None) -> Found:
+    return Found(stored.id, stored.title, stored.text, score, stored.fields)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from insitu.collection.columns import Columns
@@ -88,6 +88,10 @@ class Stored:
     hash: str
     fields: Mapping[str, Any]
 
+    def only(self, passage: int) -> Stored:
+        start, end = self.cuts[2 * passage : 2 * passage + 2]
+        return replace(self, text=self.text[start:end], cuts=())
+
 
 @dataclass(frozen=True)
 class News:
@@ -155,8 +159,8 @@ class Store(Protocol):
     def ahead(self) -> None:
         """`texts` or `full` will be asked once a scan has ended: what can be begun before, may be."""
 
-    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
-        """None: the number is dead by now."""
+    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
+        """None: the number is dead by now. `passages`: of each document this one alone, as `text` without `cuts`."""
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         """Codes for rescoring of (number, position in its document), in the layout of `Block.full_codes`.

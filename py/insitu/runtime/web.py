@@ -180,9 +180,9 @@ class WebStore:
     def ahead(self) -> None:
         self._js.ahead()
 
-    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
         with _named_errors():
-            found = json.loads(await self._js.texts(to_js(array("i", numbers))))
+            found = json.loads(await self._js.texts(to_js(array("i", numbers)), to_js(array("i", passages))))
         return [item and Stored(*item) for item in found]
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
