@@ -61,7 +61,7 @@ def gemmas(site: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tu
     found = {}
     for variant in ("int8", "q4"):
         model = export(checkpoint, variant, out=site / f"models/tiny-{variant}", moments=moments)
-        found[variant] = (f"/models/tiny-{variant}/model.lock.json", sings(model))
+        found[variant] = (f"/models/tiny-{variant}/model.lock.json", with_canary(model))
     return found
 
 
@@ -71,7 +71,7 @@ def gemma(gemmas: dict[str, tuple[str, Any]]) -> tuple[str, Any]:
     return gemmas["q4"]
 
 
-def sings(model: Path) -> Any:
+def with_canary(model: Path) -> Any:
     """The native runtime of a model, whose lock has its vectors of two texts as golden ones from now on."""
     runtime = NativeRuntime.open(model, threads=1)
     embedder = Embedder(runtime, runtime.lock)
