@@ -1,4 +1,4 @@
-"""No room in the browser: told before anything is embedded, and met in the middle of a put."""
+"""Whether the browser keeps what is stored: no room, told before and met in the middle of a put; and its promise."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright
+from playwright.sync_api import Browser, Page, Playwright
 
 from conftest import CHROMIUM_ARGS, watched
-from page.conftest import Serve, caught, opened_on, settled
+from page.conftest import Serve, caught, opened_on, settled, until
 from page.test_collections import FIELDS, MAKE, NOTES, ids
 
 # Without it Chromium tells every page of 10 GiB and more, whatever there is (against fingerprints).
@@ -66,3 +66,23 @@ def test_a_put_that_cannot_fit_is_refused_and_one_that_does_not_is_gone_on_with(
         allow(None)
         assert page.evaluate(PUT, many) == ["put", len(many) - stored]
         assert page.evaluate("async () => (await notes.stats()).documents") == len(many) + len(NOTES)
+
+
+def test_the_browser_is_asked_to_keep_the_data_when_there_is_something_to_lose(faulty: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    faulty.add_init_script(
+        "const asks = StorageManager.prototype.persist; window.asked = 0;"
+        "StorageManager.prototype.persist = function () { asked++; return asks.call(this); };"
+    )
+    opened_on(faulty, served)
+    faulty.evaluate(MAKE, ["kept", {}, None])
+    assert faulty.evaluate("asked") == 0  # nobody is bothered for an empty collection
+    for note in NOTES[:2]:
+        faulty.evaluate("(note) => notes.put([note])", {"id": note["id"], "text": note["text"]})
+    assert faulty.evaluate("asked") == 1
+    assert faulty.evaluate("async () => (await notes.stats()).persisted") is False
+    tools = faulty.context.new_cdp_session(faulty)
+    context = tools.send("Target.getTargetInfo")["targetInfo"]["browserContextId"]
+    allowed = {"permission": {"name": "persistent-storage"}, "setting": "granted", "browserContextId": context}
+    tools.send("Browser.setPermission", {**allowed, "origin": served.address.rstrip("/")})
+    until(faulty, "(await notes.stats()).persisted", 5000)
