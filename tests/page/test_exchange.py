@@ -69,6 +69,20 @@ def test_an_export_comes_back_whole(notes: Page, name: str) -> None:
     assert notes.evaluate("async () => (await imported.search(null, {where: {tag: 'home'}})).length") == 2
 
 
+def test_a_file_that_a_frame_chose_is_imported(notes: Page, name: str) -> None:
+    """A Blob of another window is of another class Blob."""
+    framed = """async (name) => {
+        const frame = document.createElement('iframe');
+        document.body.append(frame);
+        const file = new frame.contentWindow.Blob([await notes.export()]);
+        const restored = await insitu.import(name, file);
+        frame.remove();
+        return [file instanceof Blob, (await restored.stats()).documents];
+    }"""
+    assert notes.evaluate(framed, name) == [False, 3]
+    assert caught(notes, "insitu.import('other', {size: 1})")[1] == "invalid-argument"
+
+
 def test_an_import_replaces_what_was_there(notes: Page) -> None:
     wanted, data = search(notes), export(notes)
     notes.evaluate("notes.put([{id: 'more', text: 'I parked the car in the garage.'}])")
