@@ -11,7 +11,6 @@ import {
   clear,
   type Meta,
   type Part,
-  type Reading,
   type Side,
   type Stores,
   type Text,
@@ -50,8 +49,6 @@ export class CollectionStore {
   /** Where the content lies, as far as is known. */
   #side: Side = "";
   #ids = new Ids();
-  /** What `ahead` began, in this turn. */
-  #begun: Reading | undefined;
   /** Of the content that is made beside it. */
   #nextIds = new Ids();
 
@@ -156,16 +153,6 @@ export class CollectionStore {
         }),
       );
     });
-  }
-
-  /** `texts` or `full` will be asked in this turn: the half millisecond until a transaction has begun passes meanwhile. */
-  ahead(): void {
-    try {
-      this.#begun = this.#db.begin(["texts"], this.#side);
-    } catch {
-      return; // whoever reads is told why
-    }
-    queueMicrotask(() => (this.#begun = undefined)); // when the turn ends, so does the transaction
   }
 
   /** `passages`: of each document this one alone. */
@@ -322,11 +309,9 @@ export class CollectionStore {
   /** Texts where they were last, and the record at once: what every answer waits for is one trip to the database, not two. */
   async #texts(numbers: Iterable<number>): Promise<[Map<number, Text>, Meta]> {
     for (;;) {
-      const work = (
-        stores: Stores,
-        record: Promise<Meta | undefined>,
-      ): Promise<[Map<number, Text>, Meta | undefined]> => Promise.all([readTexts(stores, numbers), record]);
-      const [texts, meta] = await this.#db.read(["texts"], this.#side, work, this.#begun);
+      const [texts, meta] = await this.#db.read(["texts"], this.#side, (stores, record) =>
+        Promise.all([readTexts(stores, numbers), record]),
+      );
       if (!this.#moved(meta)) {
         if (meta?.revision !== this.#revision) this.#stale = true;
         return [texts, present(meta)];

@@ -86,12 +86,6 @@ export class Stores<Mode extends IDBTransactionMode = "readonly" | "readwrite"> 
 }
 export type Write = Stores<"readwrite">;
 
-/** A transaction that has begun. */
-export interface Reading {
-  stores: Stores<"readonly">;
-  meta: Promise<Meta | undefined>;
-}
-
 export class Database {
   #db: IDBPDatabase<Schema> | undefined;
   #opening: Promise<IDBPDatabase<Schema>> | undefined;
@@ -141,33 +135,21 @@ export class Database {
     await (await this.open()).put("words", kept, "index");
   }
 
-  /** Begin to read: the transaction and the record are under way. Undefined while the database is not open. */
-  begin(parts: Part[], side: Side): Reading | undefined {
-    const tx = this.#db?.transaction(["meta", ...on(side, parts)], "readonly");
-    if (!tx) return undefined;
-    tx.done.catch(() => undefined); // the request that failed says why
-    const meta = tx.objectStore("meta").get("meta");
-    meta.catch(() => undefined); // who waits for it is told
-    return { stores: new Stores(tx, side), meta };
-  }
-
   /**
    * `side`: where the content was last. `work` is told where it is now, in its record; it may have moved. What it asks for before
-   * it waits for the record comes together with it. `begun`: in this very turn, on the same parts and side.
+   * it waits for the record comes together with it.
    */
   async read<T>(
     parts: Part[],
     side: Side,
     work: (stores: Stores<"readonly">, meta: Promise<Meta | undefined>) => Promise<T>,
-    begun?: Reading,
   ): Promise<T> {
     try {
-      let reading = begun ?? this.begin(parts, side);
-      while (!reading) {
-        await this.open();
-        reading = this.begin(parts, side);
-      }
-      return await work(reading.stores, reading.meta);
+      const tx = (await this.open()).transaction(["meta", ...on(side, parts)], "readonly");
+      tx.done.catch(() => undefined); // the request that failed says why
+      const meta = tx.objectStore("meta").get("meta");
+      meta.catch(() => undefined); // who waits for it is told
+      return await work(new Stores(tx, side), meta);
     } catch (error) {
       throw named(error);
     }

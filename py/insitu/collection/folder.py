@@ -83,8 +83,6 @@ class FolderStore:
         with self._transaction(write=False):
             return [self._here.find(id) for id in ids]
 
-    def ahead(self) -> None: ...
-
     async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
         with self._transaction(write=False):
             found = self._here.texts(numbers)

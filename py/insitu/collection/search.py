@@ -86,7 +86,6 @@ class Searcher:
             scores = {}
             if not (terms and weight == 1):
                 rows = None if where is None else self._held.passing(where)
-                self._store.ahead()
                 scores = await self._compare(query, reach, rows, exact)
             meant = sorted(scores, key=lambda place: (-scores[place], place))
             ranked = fuse(meant, worded, weight) if terms else meant

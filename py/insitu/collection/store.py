@@ -156,9 +156,6 @@ class Store(Protocol):
 
     async def find(self, ids: Sequence[str]) -> list[Entry | None]: ...
 
-    def ahead(self) -> None:
-        """`texts` or `full` will be asked once a scan has ended: what can be begun before, may be."""
-
     async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
         """None: the number is dead by now. `passages`: of each document this one alone, as `text` without `cuts`."""
 

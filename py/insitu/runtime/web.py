@@ -177,9 +177,6 @@ class WebStore:
             found = json.loads(await self._js.find(json.dumps(ids)))
         return [item and Entry(*item) for item in found]
 
-    def ahead(self) -> None:
-        self._js.ahead()
-
     async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
         with _named_errors():
             found = json.loads(await self._js.texts(to_js(array("i", numbers)), to_js(array("i", passages))))
