@@ -7,8 +7,6 @@ and asks it. The put embeds real texts. Figures are medians, in milliseconds.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import shutil
 import sys
 import tempfile
@@ -25,10 +23,12 @@ sys.path.insert(0, str(ROOT / "tests"))
 from conftest import CHROMIUM_ARGS  # noqa: E402
 from insitu.model.cache import export_dir  # noqa: E402
 from insitu.model.exported import read_lock  # noqa: E402
+from many_documents import write_export  # noqa: E402
 from page.conftest import settled  # noqa: E402
 from page.folder import Served  # noqa: E402
 from texts import passages  # noqa: E402
 
+MODEL, DIM = ("minilm-l6", "int8"), 128
 OPEN = "async () => { window.insitu = await (await import('/insitu.js')).open({model: '/model/model.lock.json'}); }"
 MEDIAN = "const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];"
 ASK = f"""async (options) => {{
@@ -47,36 +47,23 @@ ASK = f"""async (options) => {{
 }}"""
 
 
-def export(
-    path: Path, count: int, space: str, fields: Mapping[str, str], documents: Callable[[range], list[dict[str, Any]]]
-) -> None:
-    """An export of `count` documents of one passage with random codes. `documents`: those of these numbers."""
-    random = np.random.default_rng(1)
-    header = {"space": space, "dim": 128, "full": 0, "fields": fields, "documents": count}
-    sha = hashlib.sha256()
-    with path.open("wb") as file:
-
-        def write(data: bytes) -> None:
-            sha.update(data)
-            file.write(data)
-
-        write(json.dumps({"format": "insitu-collection", "version": 1, **header}).encode() + b"\n")
-        for first in range(0, count, 4096):
-            rows = min(4096, count - first)
-            write(json.dumps({"documents": documents(range(first, first + rows)), "rows": rows}).encode() + b"\n")
-            write(random.integers(-127, 128, (rows, 128), np.int8).tobytes())
-            write(np.full(rows, 1 / 127 / 8, np.float32).tobytes())
-        file.write(json.dumps({"end": True, "sha256": sha.hexdigest()}).encode() + b"\n")
+def site_of(folder: Path) -> Path:
+    """A folder to serve: the web files and the model."""
+    shutil.copytree(ROOT / "web/dist", folder / "site")
+    shutil.copytree(export_dir(*MODEL), folder / "site/model")
+    return folder / "site"
 
 
-def document(number: int, text: str, **fields: Any) -> dict[str, Any]:
-    """One of an export."""
-    found = {"id": f"note {number}", "title": "", "text": text, "cuts": [0, len(text)], "hash": f"{number:032x}"}
-    return found | {"fields": fields, "rows": 1}
+def export(path: Path, count: int, fields: Mapping[str, str], document: Callable[[int], dict[str, Any]]) -> None:
+    """An export of `count` documents of one passage with random codes of `MODEL`'s space. See `write_export`."""
+    codes = np.random.default_rng(1).integers(-127, 128, (count, DIM), np.int8)
+    scales = np.full(count, 1 / 127 / 8, np.float32)
+    write_export(path, read_lock(export_dir(*MODEL)).space(DIM).name, codes, scales, fields, document)
 
 
-def tagged(numbers: range) -> list[dict[str, Any]]:
-    return [document(n, f"the text of note {n}", tag=f"tag {n % 50}", date=n) for n in numbers]
+def tagged(number: int) -> dict[str, Any]:
+    fields = {"tag": f"tag {number % 50}", "date": number}
+    return {"id": f"note {number}", "text": f"the text of note {number}", "fields": fields}
 
 
 def timed(page: Page, act: str) -> float:
@@ -104,17 +91,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100_000, help="documents that are imported")
     parser.add_argument("--put", type=int, default=1000, help="documents that are embedded and put; 0: none")
     arguments = parser.parse_args()
-    model = export_dir("minilm-l6", "int8")
     figures: dict[str, Any] = {"count": arguments.count}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        shutil.copytree(ROOT / "web/dist", folder / "site")
-        shutil.copytree(model, folder / "site/model")
-        fields = {"tag": "keyword", "date": "number"}
-        export(folder / "site/big.insitu", arguments.count, read_lock(model).space(128).name, fields, tagged)
-        figures["file, bytes a document"] = (folder / "site/big.insitu").stat().st_size / arguments.count
+        site = site_of(folder)
+        export(site / "big.insitu", arguments.count, {"tag": "keyword", "date": "number"}, tagged)
+        figures["file, bytes a document"] = (site / "big.insitu").stat().st_size / arguments.count
         path = (ROOT / ".build/chromium").read_text().strip()
-        with Served(folder / "site").running() as served:
+        with Served(site).running() as served:
             context = playwright.chromium.launch_persistent_context(
                 folder / "profile", executable_path=path, args=CHROMIUM_ARGS
             )

@@ -19,6 +19,7 @@ from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.model.manifest import load
 from ours import NativeSubject, PageSubject
+from processes import held, of_kind
 from report import Report
 
 VARIANTS = ("int8", "q8", "q4")
@@ -131,14 +132,13 @@ def _memory(report: Report, page: Page, variant: str, threads: int) -> None:
     """What the page counts of itself, and the resident set of its process, after the answers."""
     counted = page.evaluate("async () => (await performance.measureUserAgentSpecificMemory()).bytes")
     assert page.context.browser is not None
-    session = page.context.browser.new_browser_cdp_session()
-    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    renderers = [int(process["id"]) for process in processes if process["type"] == "renderer"]
-    held = max((_held(process) for process in renderers), key=lambda of: of["private"])
+    renderer = max(of_kind(page.context.browser, "renderer"), key=lambda process: held(process, "VmRSS"))
+    # Of the resident set Chromium's own code is shared with all its processes.
+    private = sum(held(renderer, name, "smaps_rollup") for name in ("Private_Clean", "Private_Dirty"))
     name = f"EmbeddingGemma's size, {variant}: memory of the tab"
     report.add(name, "measureUserAgentSpecificMemory", threads, "MB", [counted / 1e6])
-    report.add(name, "resident set of the renderer", threads, "MB", [held["resident"] / 1e6])
-    report.add(name, "of that, private to it", threads, "MB", [held["private"] / 1e6])
+    report.add(name, "resident set of the renderer", threads, "MB", [held(renderer, "VmRSS") / 1e6])
+    report.add(name, "of that, private to it", threads, "MB", [private / 1e6])
     report.check(f"{variant}, memory of the tab ({threads} threads)", counted / 1e6, "<=", MEMORY_MEGABYTES, "MB")
 
 
@@ -158,10 +158,3 @@ def _first_visit(report: Report, page: Page, site: Site, native: NativeSubject, 
     if variant in FIRST_MEGABYTES:
         budget = FIRST_MEGABYTES[variant]
         report.check(f"{variant}, bytes until the first answer", (rows + whole) / 1e6, "<=", budget, "MB")
-
-
-def _held(process: int) -> dict[str, int]:
-    """Bytes of a process: the resident set, and what of it no other process shares (Chromium's own code is shared)."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
-    of = {name: int(value) * 1024 for name, value, *_ in map(str.split, lines)}
-    return {"resident": of["Rss:"], "private": of["Private_Clean:"] + of["Private_Dirty:"]}

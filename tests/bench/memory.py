@@ -9,40 +9,28 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from playwright.sync_api import Browser, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import CHROMIUM_ARGS  # noqa: E402
-from insitu.model.cache import export_dir  # noqa: E402
-from insitu.model.exported import read_lock  # noqa: E402
-from many_documents import write_export  # noqa: E402
+from collection import OPEN, export, site_of  # noqa: E402
+from page.conftest import on_disk  # noqa: E402
 from page.folder import Served  # noqa: E402
+from processes import held, of_kind  # noqa: E402
 
-DIM = 128
-OPEN = "async () => { window.insitu = await (await import('/insitu.js')).open({model: '/model/model.lock.json'}); }"
 EXPORT = "async () => { window.file = await big.export(); return file.size; }"
 IMPORT = "async () => { window.big = await insitu.import('big', window.file); }"
 FETCH = "async () => { window.file = await (await fetch('/big.insitu')).blob(); }"
 SETTLE_S = 3.0
-
-
-def status(process: int, name: str) -> int:
-    """Bytes of a line of /proc/PID/status: VmRSS now, VmHWM at most."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
 
 
 def forget_peak(process: int) -> None:
@@ -56,43 +44,21 @@ class Watched:
         self.processes = processes
         for process in processes:
             forget_peak(process)
-        self.before = [status(process, "VmRSS") for process in processes]
+        self.before = [held(process, "VmRSS") for process in processes]
 
     def above(self) -> list[tuple[int, int]]:
         """Bytes before, and the peak above that, of each."""
-        peaks = [status(process, "VmHWM") for process in self.processes]
+        peaks = [held(process, "VmHWM") for process in self.processes]
         return [(before, peak - before) for before, peak in zip(self.before, peaks, strict=True)]
 
 
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def on_disk(playwright: Any, profile: Path) -> Iterator[Browser]:
-    """A Chromium whose IndexedDB and files are written to the disk, unlike those of a page without a profile."""
-    path = (ROOT / ".build/chromium").read_text().strip()
-    port = profile / "DevToolsActivePort"
-    port.unlink(missing_ok=True)  # of a browser before
-    options = [*CHROMIUM_ARGS, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
-    with subprocess.Popen([path, *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
-        try:
-            while not (port.exists() and port.read_text()):
-                time.sleep(0.1)
-            browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port.read_text().split()[0]}")
-            yield browser
-            browser.close()
-        finally:
-            process.terminate()
-
-
 def processes(browser: Browser) -> tuple[int, int]:
     """The page's, which is the largest of those that run pages, and the browser's own."""
-    session = browser.new_browser_cdp_session()
-    all_of_them = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    session.detach()
-    pages = [process["id"] for process in all_of_them if process["type"] == "renderer"]
-    (own,) = [process["id"] for process in all_of_them if process["type"] == "browser"]
-    return max(pages, key=lambda process: status(process, "VmRSS")), own
+    (own,) = of_kind(browser, "browser")
+    return max(of_kind(browser, "renderer"), key=lambda process: held(process, "VmRSS")), own
 
 
 def opened(browser: Browser, address: str) -> Page:
@@ -113,9 +79,10 @@ def collected(page: Page) -> None:
 
 def in_page(folder: Path) -> Iterator[tuple[str, list[tuple[int, int]]]]:
     """(what was done, what the page's process and the browser's needed), each in a page that did nothing else."""
+    path = (ROOT / ".build/chromium").read_text().strip()
     with Served(folder / "site").running() as served, sync_playwright() as playwright:
         for act, first, script in (("import", FETCH, IMPORT), ("export", None, EXPORT)):
-            with on_disk(playwright, folder / "profile") as browser:
+            with on_disk(playwright, path, folder / "profile") as browser:
                 page = opened(browser, served.address)
                 if first:
                     page.evaluate(first)
@@ -153,6 +120,10 @@ def child(act: str, folder: Path) -> tuple[int, int]:
     return int(before), int(above)
 
 
+def document(number: int) -> dict[str, Any]:
+    return {"id": f"note {number}", "text": f"the text of note {number}", "fields": {"date": number}}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000, help="documents, of one passage each")
@@ -162,20 +133,10 @@ def main() -> None:
     if arguments.child:
         print(in_python(arguments.child, arguments.folder))
         return
-    model = export_dir("minilm-l6", "int8")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        shutil.copytree(ROOT / "web/dist", folder / "site")
-        shutil.copytree(model, folder / "site/model")
-        random = np.random.default_rng(1)
-        codes = random.integers(-127, 128, (arguments.count, DIM), np.int8)
-        scales = np.full(arguments.count, 1 / 127 / 8, np.float32)
-        file = folder / "site/big.insitu"
-
-        def document(number: int) -> dict[str, Any]:
-            return {"id": f"note {number}", "text": f"the text of note {number}", "fields": {"date": number}}
-
-        write_export(file, read_lock(model).space(DIM).name, codes, scales, {"date": "number"}, document)
+        file = site_of(folder) / "big.insitu"
+        export(file, arguments.count, {"date": "number"}, document)
         size = file.stat().st_size / 1e6
         print(f"{arguments.count:,} documents, a file of {size:.1f} MB; in MB: before + peak above that")
         for act in ("import", "export"):

@@ -6,11 +6,11 @@ of the question; what it needs beside embedding that text is its time.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import statistics
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,13 @@ import numpy as np
 import numpy.typing as npt
 from playwright.sync_api import Page, Playwright
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from browser import Site, new_page
 from corpus import sentences
 from insitu.model.exported import read_lock
+from many_documents import write_export
+from processes import held, of_kind
 from scan import DIM, FEW, QUERIES, K, Vectors, best, recall
 
 HERE = Path(__file__).resolve().parent / "peers"
@@ -31,7 +35,6 @@ PACKAGES = {"orama": "@orama/orama", "hnswlib": "hnswlib-wasm"}
 PATIENCE = 20_000
 # Seconds after which a page's memory is taken as it is, settled or not.
 SETTLING_S = 20
-BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -114,26 +117,15 @@ def _peer(page: Page, name: str, wanted: npt.NDArray[np.int64]) -> Measured:
 
 def resident(page: Page) -> int:
     """Bytes of the page's process that lie in memory, what WASM holds included, once garbage has been given back."""
+    assert page.context.browser is not None
     sizes = [0]
     for _ in range(SETTLING_S):
         page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
         page.wait_for_timeout(1000)
-        sizes.append(_resident(page))
+        sizes.append(max(held(process, "VmRSS") for process in of_kind(page.context.browser, "renderer")))
         if len(sizes) > 3 and max(sizes[-3:]) - min(sizes[-3:]) < 1 << 20:
             break
     return sizes[-1]
-
-
-def _resident(page: Page) -> int:
-    """Of the largest process that runs pages; the browser's own pages, which take 150 MB, are left out."""
-    assert page.context.browser is not None
-    session = page.context.browser.new_browser_cdp_session()
-    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
-    session.detach()
-    folders = [Path(f"/proc/{process['id']}") for process in processes if process["type"] == "renderer"]
-    pages = [folder for folder in folders if b"--top-chrome-webui" not in (folder / "cmdline").read_bytes()]
-    lines = [line for folder in pages for line in (folder / "status").read_text().splitlines()]
-    return max(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS:"))
 
 
 OPEN = """async (questions) => {
@@ -176,23 +168,7 @@ def _insitu(page: Page, asked: list[str], wanted: npt.NDArray[np.int64]) -> Meas
 
 def export(path: Path, vectors: Vectors, space: str) -> None:
     """The texts' vectors as a collection: a document each, whose id is its position."""
-    count = len(vectors.codes) - QUERIES
-    header = {"space": space, "dim": DIM, "full": 0, "fields": {}, "documents": count}
-    sha = hashlib.sha256()
-    with path.open("wb") as file:
-
-        def write(data: bytes) -> None:
-            sha.update(data)
-            file.write(data)
-
-        write(json.dumps({"format": "insitu-collection", "version": 1, **header}).encode() + b"\n")
-        for first in range(0, count, BATCH):
-            rows = range(first, min(first + BATCH, count))
-            documents = [
-                {"id": str(n), "title": "", "text": f"text {n}", "cuts": [0, 5 + len(str(n))], "hash": f"{n:032x}"}
-                | {"fields": {}, "rows": 1}
-                for n in rows
-            ]
-            write(json.dumps({"documents": documents, "rows": len(rows)}).encode() + b"\n")
-            write(vectors.shard(slice(QUERIES + rows.start, QUERIES + rows.stop)))
-        file.write(json.dumps({"end": True, "sha256": sha.hexdigest()}).encode() + b"\n")
+    texts = slice(QUERIES, None)
+    write_export(
+        path, space, vectors.codes[texts], vectors.scales[texts], {}, lambda n: {"id": str(n), "text": f"text {n}"}
+    )

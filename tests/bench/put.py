@@ -10,9 +10,7 @@ of both; nothing of that is shipped.
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -23,8 +21,9 @@ from playwright.sync_api import sync_playwright
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from conftest import CHROMIUM_ARGS, VERSION  # noqa: E402
-from insitu.model.cache import export_dir  # noqa: E402
+from collection import opened, site_of  # noqa: E402
+from conftest import CHROMIUM_ARGS  # noqa: E402
+from page.conftest import worker  # noqa: E402
 from page.folder import Served  # noqa: E402
 from texts import passages  # noqa: E402
 
@@ -80,13 +79,6 @@ TURN = """async ([alone, given, first]) => {
 }"""
 
 
-def worker(out: Path) -> bytes:
-    options = ["--bundle", "--format=esm", "--log-level=error", f'--define:VERSION="{VERSION}"', f"--outfile={out}"]
-    esbuild, source = ROOT / "node_modules/.bin/esbuild", ROOT / "web/src/worker.ts"
-    subprocess.run([esbuild, source, *options, "--conditions=onnxruntime-web-use-extern-wasm"], check=True)
-    return out.read_bytes() + TELL
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=5)
@@ -94,21 +86,15 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        shutil.copytree(ROOT / "web/dist", folder / "site")
-        shutil.copytree(export_dir("minilm-l6", "int8"), folder / "site/model")
-        (folder / "site/worker.js").write_bytes(worker(folder / "worker.js"))
+        site = site_of(folder)
+        (site / "worker.js").write_bytes(worker(folder / "worker.js").encode() + TELL)
         path = (ROOT / ".build/chromium").read_text().strip()
-        with Served(folder / "site").running() as served:
+        with Served(site).running() as served:
             context = playwright.chromium.launch_persistent_context(
                 folder / "profile", executable_path=path, args=CHROMIUM_ARGS
             )
-            page = context.new_page()
-            page.set_default_timeout(600_000)
-            page.goto(served.address + "empty.html")
-            page.evaluate("""async () => {
-                window.insitu = await (await import('/insitu.js')).open({model: '/model/model.lock.json'});
-                window.notes = await insitu.collection('notes');
-            }""")
+            page = opened(context, served.address)
+            page.evaluate("async () => { window.notes = await insitu.collection('notes'); }")
             turns: list[Any] = []
             for turn in range(arguments.turns + 1):  # the first warms up
                 texts = passages(arguments.notes, SHORTEST, LONGEST, seed=100 + turn)

@@ -7,17 +7,18 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Playwright, expect
 
-from conftest import ROOT, watched
+from conftest import CHROMIUM_ARGS, ROOT, VERSION, watched
 from page.folder import Served
 from page.texts import PAGES
 
@@ -67,6 +68,33 @@ def bundle(name: str, out: Path, *more: str) -> None:
     """A file of this folder with all that it imports, as one script; `more`: options of esbuild."""
     options = ["--bundle", "--format=esm", f"--outfile={out}", "--log-level=error", *more]
     subprocess.run([ROOT / "node_modules/.bin/esbuild", ROOT / "tests/page" / name, *options], check=True)
+
+
+def worker(out: Path) -> str:
+    """The page's worker as one script, to which a test adds what tells of its inside."""
+    bundle(
+        "../../web/src/worker.ts", out, f'--define:VERSION="{VERSION}"', "--conditions=onnxruntime-web-use-extern-wasm"
+    )
+    return out.read_text("utf-8")
+
+
+@contextmanager
+def on_disk(playwright: Playwright, chromium_path: str, profile: Path) -> Iterator[Browser]:
+    """A browser whose profile lies on the disk, and which, unlike Playwright's own of this kind, tells of its processes."""
+    port = profile / "DevToolsActivePort"
+    port.unlink(missing_ok=True)  # of a browser before
+    options = [*CHROMIUM_ARGS, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={profile}"]
+    with subprocess.Popen([chromium_path, *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(300):
+                if port.exists() and port.read_text():
+                    break
+                time.sleep(0.1)
+            browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port.read_text().split()[0]}")
+            yield browser
+            browser.close()
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="session")

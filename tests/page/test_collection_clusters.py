@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page
 
-from conftest import VERSION, watched
+from conftest import watched
 from insitu.embedder import Embedder
 from many_documents import write_export
-from page.conftest import bundle, opened_on, until, wait
+from page.conftest import opened_on, until, wait, worker
 from page.folder import Served
 
 DIM, COUNT, LEAST, K = 32, 6000, 3000, 10
@@ -43,13 +43,11 @@ def like(rows: Any, count: int) -> Any:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    out = tmp_path_factory.mktemp("worker") / "worker.js"
-    define = f'--define:VERSION="{VERSION}"'
-    bundle("../../web/src/worker.ts", out, define, "--conditions=onnxruntime-web-use-extern-wasm")
-    script, count = re.subn(r"\bLEAST_ROWS = 1 << 20\b", f"LEAST_ROWS = {LEAST}", out.read_text("utf-8"))
+def script(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    plain = worker(tmp_path_factory.mktemp("worker") / "worker.js")
+    changed, count = re.subn(r"\bLEAST_ROWS = 1 << 20\b", f"LEAST_ROWS = {LEAST}", plain)
     assert count == 1
-    return script.encode() + TELL
+    return changed.encode() + TELL
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +59,7 @@ def rows(runtime: Any) -> Any:
 
 @pytest.fixture(scope="module")
 def clustered(
-    browser: Browser, site: Path, worker: bytes, runtime: Any, rows: Any, tmp_path_factory: Any
+    browser: Browser, site: Path, script: bytes, runtime: Any, rows: Any, tmp_path_factory: Any
 ) -> Iterator[Page]:
     """A page with the collection in `notes`; clusters are made, and `told` counts how often they were asked."""
     scales = (abs(rows).max(1) / 127).astype(np.float32)
@@ -73,7 +71,7 @@ def clustered(
 
     write_export(file, runtime.lock.space(DIM).name, codes, scales, {"tag": "keyword"}, document)
     with Served(site).running() as served, watched(browser, silent=True, origins=(served.address,)) as page:
-        served.instead |= {"/insitu/worker.js": worker, "/many.insitu": file.read_bytes()}
+        served.instead |= {"/insitu/worker.js": script, "/many.insitu": file.read_bytes()}
         opened_on(page, served)
         page.evaluate("""async () => {
             window.told = 0;

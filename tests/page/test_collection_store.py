@@ -6,8 +6,6 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,8 +13,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright
 
-from conftest import CHROMIUM_ARGS
-from page.conftest import bundle
+from page.conftest import bundle, on_disk
 from page.folder import Served
 
 Stamps = dict[str, str]
@@ -75,19 +72,9 @@ def served(site: Path) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def disk(playwright: Playwright, chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser of its own whose profile lies on the disk, and whose processes may be killed."""
-    folder = tmp_path_factory.mktemp("profile")
-    options = [*CHROMIUM_ARGS, "--headless=new", "--remote-debugging-port=0", f"--user-data-dir={folder}"]
-    with subprocess.Popen([chromium_path, *options, "about:blank"], stderr=subprocess.DEVNULL) as process:
-        port = folder / "DevToolsActivePort"
-        for _ in range(300):
-            if port.exists() and port.read_text():
-                break
-            time.sleep(0.1)
-        browser = playwright.chromium.connect_over_cdp(f"http://127.0.0.1:{port.read_text().split()[0]}")
+    """A browser of its own, whose processes may be killed."""
+    with on_disk(playwright, chromium_path, tmp_path_factory.mktemp("profile")) as browser:
         yield browser
-        browser.close()
-        process.terminate()
 
 
 def kill_pages(browser: Browser) -> None:

@@ -2,48 +2,23 @@
 // each operation may have come to is known before it is looked at; scores are those that the same texts have in a collection
 // that nobody changed. Driven by a seed: all that is done is drawn from it, but for how far a killed put had come.
 import { chanceOf } from "./chance.ts";
-import type { Collection, CollectionHit, Insitu, NewDocument, Where } from "../../web/src/index.ts";
+import { list, listed, put, QUERIES, question, same, TAGS, TEXTS, without, type Model, type Scores } from "./whole_questions.ts";
+import type { Collection, Insitu, NewDocument } from "../../web/src/index.ts";
 
-interface Document {
-  text: string;
-  tag: string | null;
-  date: number | null;
-}
-/** By id, those put last last. */
-type Model = Map<string, Document>;
 /** A tab, and the collection there. */
 interface Hand {
   tab: Window & typeof globalThis;
   insitu: Insitu;
   notes: Collection;
 }
-/** What a passage of each text scores for each query: [passage, score]. */
-type Scores = Map<string, Map<string, [string, number]>>;
 
 const IDS = Array.from({ length: 24 }, (_, i) => (i ? `id ${i}` : "__proto__"));
-const THINGS = ["cat", "car", "income tax", "fish tank", "chess"];
-const LONG = Array.from({ length: 24 }, (_, i) => `Paragraph ${i} of a long note tells of the ${THINGS[i % 5]} once more.`);
-const TEXTS = [...THINGS.flatMap((thing) => [`my ${thing}`, `the old ${thing}`, `no ${thing} here`, `${thing}?`]), LONG.join("\n\n")];
-const QUERIES = ["a pet", "where did I park", "chess", "what must I pay"];
-const TAGS = [null, "home", "work"];
 const FIELDS = { tag: "keyword", date: "number" } as const;
 /** Milliseconds after which a tab has seen what another one wrote. */
 const SEEN = 1000;
 const KEPT = 4;
 
 const wait = (ms: number): Promise<void> => new Promise((done) => setTimeout(done, ms));
-const put = (model: Model, given: NewDocument[]): Model => {
-  const after = new Map(model);
-  for (const { id, text, fields } of given) {
-    // A text that is there stays where it is, and its document gets the new fields.
-    if (after.get(id)?.text !== text) after.delete(id);
-    after.set(id, { text, tag: fields!.tag as string | null, date: fields!.date as number | null });
-  }
-  return after;
-};
-const without = (model: Model, ids: string[]): Model => new Map([...model].filter(([id]) => !ids.includes(id)));
-const fieldsOf = ({ tag, date }: Document): object => ({ ...(tag === null ? {} : { tag }), ...(date === null ? {} : { date }) });
-const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
 
 /** How often each operation was done; throws what went wrong first, with the last operations. */
 export async function walk(name: string, seed: number, count: number): Promise<Record<string, number>> {
@@ -116,9 +91,9 @@ class Walk {
         const given = this.#documents(1 + this.#chance(4));
         const after = put(this.#model, given);
         const [hits] = await Promise.all([hand.notes.search(null, { k: 100, where: {} }), other.notes.put(given)]);
-        const found = this.#listed(hits);
+        const found = listed(hits);
         const possible = [after, this.#model, ...this.#past.map(([, model]) => model)];
-        if (!possible.some((model) => same(found, this.#list(model)))) throw this.#strange(found, possible);
+        if (!possible.some((model) => same(found, list(model)))) throw this.#strange(found, possible);
         this.#became(after, other);
       },
     ],
@@ -292,7 +267,7 @@ class Walk {
     for (;;) {
       const late = performance.now() > end;
       const [found, model] = await this.#state(hand.notes, possible);
-      if (model && (late || !before.some((one) => same(found, this.#list(one))))) return this.#became(model, undefined);
+      if (model && (late || !before.some((one) => same(found, list(one))))) return this.#became(model, undefined);
       if (late) throw this.#strange(found, possible);
       await wait(10);
     }
@@ -300,26 +275,19 @@ class Walk {
 
   /** What is listed, and which of some states that is. */
   async #state(notes: Collection, possible: Model[]): Promise<[unknown[], Model | undefined]> {
-    const found = this.#listed(await notes.search(null, { k: 100, where: {} }));
-    return [found, possible.find((one) => same(found, this.#list(one)))];
+    const found = listed(await notes.search(null, { k: 100, where: {} }));
+    return [found, possible.find((one) => same(found, list(one)))];
   }
 
   #strange(found: unknown[], possible: Model[]): Error {
-    const wanted = possible.map((one) => JSON.stringify(this.#list(one))).join(" or ");
+    const wanted = possible.map((one) => JSON.stringify(list(one))).join(" or ");
     return new Error(`listed: ${JSON.stringify(found)}, not ${wanted}`);
-  }
-
-  #listed(hits: CollectionHit[]): unknown[] {
-    return hits.map(({ id, text, fields, score }) => [id, text, sorted(fields), score]);
-  }
-
-  #list(model: Model): unknown[] {
-    return [...model].reverse().map(([id, one]) => [id, one.text, sorted(fieldsOf(one)), null]);
   }
 
   /** Ask something. It must be true of now, or, in a tab that did not write last, of a moment less than a second ago. */
   async #look(hand: Hand): Promise<void> {
-    const [say, ask, wanted] = this.#question();
+    const known = { dim: this.#dim, scores: this.#scores.get(this.#dim)!, passages: this.#passages };
+    const [say, ask, wanted] = question(this.#chance, known);
     const mine = hand === this.#writer;
     for (;;) {
       const start = performance.now();
@@ -333,97 +301,9 @@ class Walk {
       await wait(5);
     }
   }
-
-  /** What is asked, how, and the answer that a state must give. */
-  #question(): [string, (notes: Collection) => Promise<unknown>, (model: Model) => unknown] {
-    const query = QUERIES[this.#chance(QUERIES.length)]!;
-    const [where, passes] = this.#filter();
-    const kind = this.#chance(12);
-    const scored = (model: Model, only: boolean): [string, string, object, number][] =>
-      [...model]
-        .filter(([, one]) => !only || passes(one))
-        .map(([id, one]) => {
-          const [passage, score] = this.#scores.get(this.#dim)!.get(query)!.get(one.text)!;
-          return [id, passage, sorted(fieldsOf(one)), score];
-        });
-    const byId = (rows: unknown[]): unknown[] => (rows as [string][]).sort(([a], [b]) => (a < b ? -1 : 1));
-    const hits = async (asked: Promise<CollectionHit[]>): Promise<unknown[]> => this.#listed(await asked);
-    if (kind < 3) {
-      return ["list", (notes) => hits(notes.search(null, { k: 100, where: {} })), (model) => this.#list(model)];
-    }
-    if (kind < 5) {
-      const say = `list ${JSON.stringify(where)}`;
-      const wanted = (model: Model): unknown => this.#list(new Map([...model].filter(([, one]) => passes(one))));
-      return [say, (notes) => hits(notes.search(null, { k: 100, where })), wanted];
-    }
-    if (kind < 7) {
-      const ask = async (notes: Collection): Promise<unknown> => {
-        const found = await notes.search(query, { k: 100 });
-        const scores = found.map(({ score }) => score!);
-        if (scores.some((score, i) => i && score > scores[i - 1]!)) throw new Error(`not in order: ${scores.join(" ")}`);
-        return byId(this.#listed(found));
-      };
-      return [`"${query}"`, ask, (model) => byId(scored(model, false))];
-    }
-    if (kind < 8) {
-      const ask = async (notes: Collection): Promise<unknown> => byId(await hits(notes.search(query, { k: 100, where })));
-      return [`"${query}" ${JSON.stringify(where)}`, ask, (model) => byId(scored(model, true))];
-    }
-    if (kind < 9) {
-      const ask = async (notes: Collection): Promise<unknown> =>
-        (await notes.search(query, { k: 3 })).map(({ score }) => score);
-      const best = (model: Model): unknown =>
-        scored(model, false)
-          .map(([, , , score]) => score)
-          .sort((a, b) => b - a)
-          .slice(0, 3);
-      return [`the best 3 for "${query}"`, ask, best];
-    }
-    if (kind < 10) {
-      const word = ["cat", "chess", "old", "here"][this.#chance(4)]!;
-      const ask = async (notes: Collection): Promise<unknown> =>
-        (await notes.search(word, { k: 100, words: 1 })).map(({ id }) => id).sort();
-      const holding = (model: Model): unknown =>
-        [...model].filter(([, one]) => one.text.split(/[^a-z]+/).includes(word)).map(([id]) => id).sort();
-      return [`the word ${word}`, ask, holding];
-    }
-    if (kind < 11) {
-      const ask = async (notes: Collection): Promise<unknown> =>
-        byId(await hits(notes.search(query, { k: 100, words: 0.3 }))).map((row) => (row as unknown[])[0]);
-      return [`"${query}" with words`, ask, (model) => [...model.keys()].sort()];
-    }
-    const ask = async (notes: Collection): Promise<unknown> => {
-      const { documents, passages, missing, damaged, dim } = await notes.stats();
-      return { documents, passages, missing, damaged, dim };
-    };
-    const counted = (model: Model): unknown => ({
-      documents: model.size,
-      passages: [...model.values()].reduce((sum, { text }) => sum + this.#passages.get(text)!, 0),
-      missing: 0,
-      damaged: [],
-      dim: this.#dim,
-    });
-    return ["stats", ask, counted];
-  }
-
-  #filter(): [Where, (one: Document) => boolean] {
-    const tag = TAGS[this.#chance(3)]!;
-    const least = this.#chance(10) - 5;
-    const filters: [Where, (one: Document) => boolean][] = [
-      [{ tag }, (one) => one.tag === tag],
-      [{ tag: { ne: tag } }, (one) => one.tag !== tag],
-      [{ date: { gte: least } }, ({ date }) => date !== null && date >= least],
-      [{ date: { gte: least, lt: least + 3 }, tag }, (one) => one.tag === tag && one.date !== null && one.date >= least && one.date < least + 3],
-      [{ or: [{ tag: "home" }, { date: { in: [least, 0] } }] }, ({ tag, date }) => tag === "home" || date === least || date === 0],
-      [{ not: { and: [{ tag: "work" }, { date: { lte: least } }] } }, ({ tag, date }) => !(tag === "work" && date !== null && date <= least)],
-    ];
-    return filters[this.#chance(filters.length)]!;
-  }
 }
 
 const MODULE = "/insitu/insitu.js";
-
-const sorted = (fields: object): object => Object.fromEntries(Object.entries(fields).sort(([a], [b]) => (a < b ? -1 : 1)));
 
 /** A tab whose `load()` imports the page's module there, so that the worker is its own. */
 async function anotherTab(): Promise<Window & typeof globalThis> {

@@ -19,20 +19,19 @@ export interface Chosen {
  * was named, whose variants lie in folders beside its own. Codes: `variant-unsupported`, `fetch-failed`.
  */
 export async function openLock(
-  { variant, device }: Pick<OpenArgs, "variant" | "device">,
+  { variant: asked, device }: Pick<OpenArgs, "variant" | "device">,
   own: string,
   offered: Record<string, string> | undefined,
 ): Promise<Chosen> {
-  if (variant === undefined) {
-    const first = await read(own);
-    // Integer products are not among those that WebGPU has: they would go to and fro between it and WASM.
-    const moves = device === "webgpu" && first.lock.variant === "int8" && first.lock.family === "gemma";
-    return moves ? openLock({ variant: "auto", device }, own, offered) : { ...first, reason: "" };
-  }
+  const named = asked === undefined ? await read(own) : undefined;
+  // Integer products are not among those that WebGPU has: they would go to and fro between it and WASM.
+  const moves = device === "webgpu" && named?.lock.variant === "int8" && named.lock.family === "gemma";
+  if (named && !moves) return { ...named, reason: "" };
+  const variant = asked ?? "auto";
   const [wanted, reason] = choose(variant, device, offered !== undefined);
   const there = offered?.[wanted];
   if (there !== undefined) return { ...(await read(there)), reason };
-  const first = await read(own);
+  const first = named ?? (await read(own));
   if (first.lock.variant === wanted) return { ...first, reason };
   const beside = offered ? undefined : sibling(own, first.lock.variant, wanted);
   const other = beside && (await read(beside).catch(() => undefined));
