@@ -22,6 +22,10 @@ export class GrowingCodes implements Codes {
     return this.#held.codes;
   }
 
+  get lower(): number {
+    return this.#held.lower;
+  }
+
   get scales(): number {
     return this.#held.scales;
   }

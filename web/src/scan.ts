@@ -7,18 +7,21 @@ import { SIMD } from "./simd.ts";
 
 interface Kernel {
   heapBase(): number;
-  prepare(ask: number, dim: number, stride: number): void;
-  scan(ask: number, codes: number, scales: number, first: number, end: number, stride: number): void;
-  scanAmong(ask: number, codes: number, scales: number, among: number, count: number, stride: number): void;
-  finish(ask: number, stride: number): number;
+  use(codes: number, lower: number, scales: number, stride: number): void;
+  split(rows: number, count: number, dim: number, first: number): void;
+  prepare(ask: number, dim: number): void;
+  scan(ask: number, first: number, end: number): void;
+  scanAmong(ask: number, among: number, count: number): void;
+  finish(ask: number): number;
 }
 
 /** int8 codes with one scale each, in the memory of the kernel. See `insitu.runtime.Codes`. */
 export interface Codes {
   readonly count: number;
   readonly dim: number;
-  /** Addresses, and the bytes from one vector to the next. */
+  /** Addresses of the upper halves of the codes, of the lower ones and of the scales; bytes from one half to the next. */
   readonly codes: number;
+  readonly lower: number;
   readonly scales: number;
   readonly stride: number;
 }
@@ -35,11 +38,17 @@ export interface Found {
 }
 
 /** What the kernel does with asks at these addresses. */
-type Look = (codes: Codes, asks: number[]) => void;
+type Look = (asks: number[]) => void;
+
+type Halves = [upper: Uint8Array, lower: Uint8Array];
 
 const PAGE = 65536;
 /** Bytes of an ask before its components. */
-const HEAD = 16;
+const HEAD = 32;
+/** What a processor reads at once: a row of 128 components is one such line in each plane. */
+const LINE = 64;
+/** Bytes of a shard that are split at once. */
+const SPLIT_BYTES = 1 << 18;
 /** Vectors that several queries look at in turn: half of a small second cache. */
 const BLOCK_BYTES = 1 << 17;
 /** Vectors between two turns of a long scan: 3 ms and more on one thread. */
@@ -77,16 +86,20 @@ export class Scanner {
 
   /** Room for `count` vectors of `dim`; fill it with `append`. */
   reserve(count: number, dim: number): Codes {
-    const stride = (dim + 15) & ~15;
+    const stride = ((dim + 31) >> 5) << 4;
     const codes = this.#allocate(count * stride);
-    return { count, dim, stride, codes, scales: this.#allocate(count * 4) };
+    const lower = this.#allocate(count * stride);
+    return { count, dim, stride, codes, lower, scales: this.#allocate(count * 4) };
   }
 
   /** `codes` with room for `count` vectors. They must be what was reserved last. */
   widen(codes: Codes, count: number): Codes {
     this.#end = codes.codes;
     const wider = this.reserve(count, codes.dim);
-    new Uint8Array(this.#memory.buffer).copyWithin(wider.scales, codes.scales, codes.scales + 4 * codes.count);
+    const memory = new Uint8Array(this.#memory.buffer);
+    // From the end: nothing is written over what has not moved yet.
+    memory.copyWithin(wider.scales, codes.scales, codes.scales + 4 * codes.count);
+    memory.copyWithin(wider.lower, codes.lower, codes.lower + codes.stride * codes.count);
     return wider;
   }
 
@@ -97,39 +110,48 @@ export class Scanner {
   }
 
   /** A copy of one vector. */
-  row(codes: Codes, at: number): { codes: Int8Array; scale: number } {
+  row({ codes, lower, scales, stride, dim }: Codes, at: number): { codes: Int8Array; scale: number } {
     const { buffer } = this.#memory;
-    const [scale] = new Float32Array(buffer, codes.scales + 4 * at, 1);
-    return { codes: new Int8Array(buffer, codes.codes + at * codes.stride, codes.dim).slice(), scale: scale! };
+    const [scale] = new Float32Array(buffer, scales + 4 * at, 1);
+    const [upper, rest] = [codes, lower].map((plane) => new Uint8Array(buffer, plane + at * stride, stride)) as Halves;
+    const row = new Int8Array(2 * stride);
+    for (let j = 0; j < stride; j++) {
+      const to = 2 * (j & ~15) + (j & 15);
+      row[to] = (((upper[j]! & 15) << 4) | (rest[j]! & 15)) - 128;
+      row[to + 16] = ((upper[j]! & 240) | (rest[j]! >> 4)) - 128;
+    }
+    return { codes: row.subarray(0, dim), scale: scale! };
   }
 
   /** Copy a shard (n x dim int8, then n float32) to the vectors from `first` on; gives n. */
   append(to: Codes, first: number, shard: Uint8Array<ArrayBuffer>): number {
-    const count = shard.length / (to.dim + 4);
+    const { dim } = to;
+    const count = shard.length / (dim + 4);
     if (!Number.isInteger(count) || first + count > to.count) {
-      throw new InsituError("index-corrupt", `A shard does not hold vectors of ${to.dim}. Index the site again.`);
+      throw new InsituError("index-corrupt", `A shard does not hold vectors of ${dim}. Index the site again.`);
     }
+    const top = this.#end;
+    const piece = Math.min(count, Math.ceil(SPLIT_BYTES / dim));
+    const rows = this.#allocate(piece * dim);
     const memory = new Uint8Array(this.#memory.buffer);
-    const split = count * to.dim;
-    if (to.stride === to.dim) {
-      memory.set(shard.subarray(0, split), to.codes + first * to.stride);
-    } else {
-      for (let i = 0; i < count; i++) {
-        memory.set(shard.subarray(i * to.dim, (i + 1) * to.dim), to.codes + (first + i) * to.stride);
-      }
+    this.#use(to);
+    for (let done = 0; done < count; done += piece) {
+      const size = Math.min(piece, count - done);
+      memory.set(shard.subarray(done * dim, (done + size) * dim), rows);
+      this.#kernel.split(rows, size, dim, first + done);
     }
-    memory.set(shard.subarray(split), to.scales + first * 4);
+    this.#end = top;
+    memory.set(shard.subarray(count * dim), to.scales + first * 4);
     return count;
   }
 
   /** The `k` best of `codes`, or of the positions in `among`: exact products, equal scores by position. */
   scan(query: Query, codes: Codes, k: number, among?: Int32Array): Found {
     if (!among) return this.scanAll([query], codes, k)[0]!;
-    return this.#pass([this.#ask(query, codes, Math.min(k, among.length))], codes, (at, address) => {
+    return this.#pass([this.#ask(query, codes, Math.min(k, among.length))], codes, (asks) => {
       const list = this.#allocate(4 * among.length);
       new Int32Array(this.#memory.buffer, list, among.length).set(among);
-      const { stride } = codes;
-      for (const ask of address) this.#kernel.scanAmong(ask, at.codes, at.scales, list, among.length, stride);
+      for (const ask of asks) this.#kernel.scanAmong(ask, list, among.length);
     })[0]!;
   }
 
@@ -146,7 +168,7 @@ export class Scanner {
   async scanLong(queries: Query[], codes: Codes, k: number, signal?: AbortSignal): Promise<Found[]> {
     const { count, stride } = codes;
     const asks = queries.map((query) => this.#ask(query, codes, Math.min(k, count)));
-    const step = Math.max(1, Math.floor(STEP_BYTES / stride / queries.length));
+    const step = Math.max(1, Math.floor(STEP_BYTES / (2 * stride) / queries.length));
     let first = 0;
     for (; first + step < count; first += step) {
       this.#pass(asks, codes, this.#rows(codes, first, first + step), false);
@@ -158,27 +180,28 @@ export class Scanner {
 
   /** Whether a scan of all of `codes` is long enough to be worth steps. */
   isLong(codes: Codes): boolean {
-    return codes.count * codes.stride > STEP_BYTES;
+    return codes.count * 2 * codes.stride > STEP_BYTES;
   }
 
   /** Look at some rows, in blocks that stay in the cache from query to query. */
   #rows(codes: Codes, first: number, end: number): Look {
     const { stride } = codes;
-    return (at, asks) => {
-      const block = asks.length > 1 ? Math.ceil(BLOCK_BYTES / stride / 4) * 4 : end - first;
+    return (asks) => {
+      const block = asks.length > 1 ? Math.ceil(BLOCK_BYTES / (2 * stride) / 4) * 4 : end - first;
       for (let start = first; start < end; start += block) {
         const stop = Math.min(end, start + block);
-        for (const ask of asks) this.#kernel.scan(ask, at.codes, at.scales, start, stop, stride);
+        for (const ask of asks) this.#kernel.scan(ask, start, stop);
       }
     };
   }
 
   /** An ask as the kernel has it (kernel/scan.ts), made ready. It lies here between passes, for vectors may move. */
-  #ask(query: Query, { dim, stride }: Codes, k: number): Bytes {
+  #ask(query: Query, codes: Codes, k: number): Bytes {
+    const { dim, stride } = codes;
     if (query.codes.length !== dim || dim > LARGEST_DIM) {
       throw new InsituError("invalid-argument", `A query of ${query.codes.length} against vectors of ${dim}.`);
     }
-    const ask = new Uint8Array(HEAD + 4 * stride + 8 * k);
+    const ask = new Uint8Array(HEAD + 8 * stride + 8 * k);
     const head = new DataView(ask.buffer);
     head.setInt32(4, k, true);
     head.setFloat32(8, query.scale, true);
@@ -187,7 +210,8 @@ export class Scanner {
     const at = this.#allocate(ask.length);
     const memory = new Uint8Array(this.#memory.buffer);
     memory.set(ask, at);
-    this.#kernel.prepare(at, dim, stride);
+    this.#use(codes);
+    this.#kernel.prepare(at, dim);
     ask.set(memory.subarray(at, at + ask.length));
     this.#end = top;
     return ask;
@@ -196,23 +220,28 @@ export class Scanner {
   /** `look` with all of `asks` in the memory of the kernel; what they hold then, in order if this was the `last` of them. */
   #pass(asks: Bytes[], codes: Codes, look: Look, last = true): Found[] {
     const top = this.#end;
-    const wanted = asks.filter((ask) => ask.length > HEAD + 4 * codes.stride); // others want nothing
+    const wanted = asks.filter((ask) => ask.length > HEAD + 8 * codes.stride); // others want nothing
     const at = wanted.map((ask) => this.#allocate(ask.length));
     wanted.forEach((ask, i) => new Uint8Array(this.#memory.buffer, at[i]!, ask.length).set(ask));
-    look(codes, at);
-    if (last) for (const ask of at) this.#kernel.finish(ask, codes.stride);
+    this.#use(codes);
+    look(at);
+    if (last) for (const ask of at) this.#kernel.finish(ask);
     wanted.forEach((ask, i) => ask.set(new Uint8Array(this.#memory.buffer, at[i]!, ask.length)));
     this.#end = top; // what one pass needs is free again
     return asks.map(({ buffer }) => {
       const head = new Int32Array(buffer, 0, 2);
-      const [found, k, best] = [head[0]!, head[1]!, HEAD + 4 * codes.stride];
+      const [found, k, best] = [head[0]!, head[1]!, HEAD + 8 * codes.stride];
       return { scores: new Float32Array(buffer, best, found), positions: new Int32Array(buffer, best + 4 * k, found) };
     });
   }
 
-  /** 16-byte aligned room at the end of the memory. */
+  #use({ codes, lower, scales, stride }: Codes): void {
+    this.#kernel.use(codes, lower, scales, stride);
+  }
+
+  /** Room at the end of the memory. */
   #allocate(bytes: number): number {
-    const start = (this.#end + 15) & ~15;
+    const start = Math.ceil(this.#end / LINE) * LINE;
     this.#end = start + bytes;
     const missing = this.#end - this.#memory.buffer.byteLength;
     if (missing > 0) this.#memory.grow(Math.ceil(missing / PAGE));
