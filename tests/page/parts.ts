@@ -2,6 +2,7 @@
 export { Heap } from "../../web/src/tokenizer_heap.ts";
 export { readOtherTokenizer, readTokenizer } from "../../web/src/tokenizer.ts";
 export { Scanner, coarse, fine } from "../../web/src/scan.ts";
+export { release } from "../../web/src/release.ts";
 export { readRow, recordBytes } from "../../web/src/row_codes.ts";
 export { openRows } from "../../web/src/rows.ts";
 export { Store } from "../../web/src/store.ts";

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -135,7 +136,7 @@ def test_what_was_appended_is_there_after_the_codes_have_grown(opened: Page, dim
     codes = random.integers(-128, 128, (sum(sizes), dim), np.int8)
     scales = random.random(len(codes), np.float32)
     ends = np.cumsum([0, *sizes])
-    shards = [pack(codes[a:b], scales[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    shards = [pack(codes[a:b], scales[a:b]) for a, b in pairwise(ends)]
     found = opened.evaluate(ROWS, {"codes": shards, "count": len(codes), "dim": dim})
     assert found == [[row.tolist(), scale] for row, scale in zip(codes, scales.tolist(), strict=True)]
 

@@ -15,6 +15,7 @@ import {
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./files.ts";
 import { readRow } from "./row_codes.ts";
+import { release } from "./release.ts";
 import type { Rows } from "./rows.ts";
 
 /** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
@@ -65,12 +66,20 @@ export class Engine {
   }
 
   /**
-   * `graph` is let go when it is open: a large one takes as much memory as the weights made of it.
+   * `graph` is given back: a large one takes as much memory as the weights made of it.
    *
    * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. The encoder's wait for
    * `prove` where their rows would have to be fetched before the first answer. Code: `model-corrupt`.
    */
   static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
+    try {
+      return await Engine.#open(graph, options);
+    } finally {
+      for (const bytes of [graph.bytes, ...graph.data.map(({ data }) => data)]) release(bytes);
+    }
+  }
+
+  static async #open(graph: Graph, options: EngineOptions): Promise<Engine> {
     if (!options.first) return new Engine(await options.last(graph), options, "");
     let device: Device | undefined;
     try {

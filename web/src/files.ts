@@ -3,6 +3,7 @@
 
 import { canVerify, download, fetchBytes, OtherFile, sha256, type Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
+import { release } from "./release.ts";
 import type { Store } from "./store.ts";
 
 export { canVerify, fetchBytes, type Bytes };
@@ -128,6 +129,7 @@ class StoredFile {
           const size = Math.min(PIECE, ref.bytes - i * PIECE);
           if (piece?.bytes.length !== size) return undefined;
           whole.set(piece.bytes, i * PIECE);
+          release(piece.bytes);
           return piece.note;
         }),
     );

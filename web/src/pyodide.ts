@@ -9,6 +9,7 @@ import type { Bytes } from "./download.ts";
 import type { Source } from "./exchange.ts";
 import type { Place } from "./place.ts";
 import type { EmbedArgs } from "./protocol.ts";
+import { release } from "./release.ts";
 import { Snapshot } from "./snapshot.ts";
 import type { Store } from "./store.ts";
 
@@ -96,8 +97,7 @@ export async function startPython(
       try {
         py = await within(SNAPSHOT_LIMIT, boot({ _loadSnapshot: memory }));
         snapshot.state = "used";
-        // Pyodide keeps what it was given: 31 MB that nobody reads again. Taken over by a copy, they are free.
-        structuredClone(memory.buffer, { transfer: [memory.buffer] });
+        release(memory); // 31 MB, which Pyodide keeps and nobody reads again
       } catch (error) {
         await snapshot.refuse(error);
       }
@@ -108,7 +108,7 @@ export async function startPython(
     onStep("insitu");
     if (snapshot.state !== "used" && snapshot.wanted) {
       // Now or never: what Python gets hold of from here on lives outside its memory.
-      snapshot.made(py.makeMemorySnapshot());
+      snapshot.made(py.makeMemorySnapshot() as Bytes);
       onStep("snapshot made");
     }
     return { bridge: py.pyimport("insitu.bridge") as BridgeModule, snapshot };

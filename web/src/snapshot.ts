@@ -1,6 +1,7 @@
 // A snapshot of the interpreter's memory, made on the first visit: the next one starts from it instead of from nothing.
 
 import type { Bytes } from "./download.ts";
+import { release } from "./release.ts";
 import type { Store } from "./store.ts";
 
 const PAGE = 1 << 16;
@@ -33,6 +34,8 @@ export class Snapshot {
       return unpack(found.bytes);
     } catch (error) {
       return this.refuse(error);
+    } finally {
+      release(found.bytes);
     }
   }
 
@@ -49,8 +52,9 @@ export class Snapshot {
   }
 
   /** Keep `memory` for `save`; a copy without its empty pages, which are two thirds of it. */
-  made(memory: Uint8Array): void {
+  made(memory: Bytes): void {
     this.#made = pack(memory);
+    release(memory);
   }
 
   /** Store what was made, in place of the snapshots of other interpreters. */
@@ -59,6 +63,7 @@ export class Snapshot {
     if (!bytes) return;
     this.#made = undefined;
     await this.store.put(this.#key, bytes);
+    release(bytes);
     await this.store.keepOnly(this.#key);
     if (this.store.works && this.state === "none") this.state = "made";
   }
