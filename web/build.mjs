@@ -59,6 +59,7 @@ await build({
   define: { VERSION: JSON.stringify(version) },
 });
 
+compileKernel("vocabulary", "vocabulary");
 compileKernel("scan", "scan.plain");
 compileKernel("scan", "scan.relaxed", "--enable", "relaxed-simd");
 // The most that the memory may be is told when it is made (src/encoder/heap.ts).

@@ -59,26 +59,40 @@ def test_a_file_that_is_no_tokenizer_is_named(opened: Page) -> None:
         """async () => {
             const { readOtherTokenizer, readTokenizer } = await import('/parts.js');
             const errors = [];
-            const attempt = async (work) => { try { await work(); } catch (e) { errors.push(e.code); } };
+            let last;
+            const attempt = async (work) => { try { await work(); } catch (e) { errors.push(e.code); last = e.message; } };
             const place = (file) => '/insitu/' + file;
             await attempt(() => readOtherTokenizer(new TextEncoder().encode('{"model": '), place));
             await attempt(() => readOtherTokenizer(new TextEncoder().encode('{"model": {"type": "Rhyme"}}'), place));
-            await attempt(() => readTokenizer(new TextEncoder().encode('no gzip')));
-            const pack = async (...parts) => {
-                const packed = new Blob(parts).stream().pipeThrough(new CompressionStream('gzip'));
-                return new Uint8Array(await new Response(packed).arrayBuffer());
+            const join = async (...parts) => new Uint8Array(await new Blob(parts).arrayBuffer());
+            const zip = (bytes) => {
+                const zipped = new Blob([bytes]).stream().pipeThrough(new CompressionStream('gzip'));
+                return new Response(zipped).arrayBuffer();
             };
-            const header = {format: 'insitu-vocabulary', version: 1, kind: 'bpe', count: 2, added: [], first: []};
+            const header = {format: 'insitu-vocabulary', version: 2, kind: 'bpe', count: 3, added: [], first: []};
             const bytes = (...list) => new Uint8Array(list);
             const line = (change) => JSON.stringify({...header, ...change}) + String.fromCharCode(10);
-            await attempt(async () => readTokenizer(await pack(line({version: 9}), bytes(1, 1, 0, 0, 65, 66))));
-            await attempt(async () => readTokenizer(await pack(line({kind: 'rhyme'}), bytes(1, 1, 0, 0, 65, 66))));
-            await attempt(async () => readTokenizer(await pack(line({}), bytes(1, 1, 0, 65))));
-            await readTokenizer(await pack(line({}), bytes(1, 1, 0, 0, 65, 66)));  // and this one is whole
-            return errors;
+            const read = async (change, tokens, joins) => {
+                const zipped = await zip(tokens);
+                const file = await join(line({zipped: zipped.byteLength, ...change}), zipped, joins);
+                return readTokenizer(file, place);
+            };
+            const [tokens, joins] = [bytes(1, 1, 255, 0, 0, 65, 66), bytes(0, 0, 1, 0, 0)];
+            await attempt(() => readTokenizer(new TextEncoder().encode('no line'), place));
+            await attempt(() => read({version: 9}, tokens, joins));
+            await attempt(() => read({kind: 'rhyme'}, tokens, joins));
+            await attempt(() => read({}, bytes(1, 1, 255, 0, 65), joins));
+            await attempt(() => read({}, tokens, bytes()));
+            await attempt(() => read({}, tokens, bytes(0, 0, 1, 0, 1, 0, 1, 0, 0)));
+            const old = await zip(line({version: 1}) + 'ab');
+            await attempt(() => readTokenizer(new Uint8Array(old), place));
+            const ids = [];
+            (await read({}, tokens, joins)).encode('ABBA', ids);  // and this one is whole
+            return [errors, ids, last];
         }"""
     )
-    assert found == ["model-corrupt"] * 6
+    assert found[:2] == [["model-corrupt"] * 9, [2, 1, 0]]
+    assert "an earlier release made it" in found[2] and "Export the model again" in found[2]
 
 
 def test_a_model_with_gemmas_kind_of_tokenizer_embeds_as_in_cpython(

@@ -19,7 +19,7 @@ from insitu.model.vocabulary import pack_vocabulary
 from insitu.text.clean import well_formed
 from page.many_texts import many_texts
 from page.texts import SCRIPTS
-from small_gemma import small_gemma
+from small_gemma import merges, small_gemma
 
 # Strings of JSON: a text of a million characters takes Playwright's own serialiser minutes.
 ENCODE = """([name, texts, limit]) => JSON.stringify(JSON.parse(texts).map((text) => {
@@ -71,7 +71,8 @@ def open_tokenizer(page: Page, name: str, path: str) -> Page:
     page.evaluate(
         """async ([name, path]) => {
             const { readTokenizer } = await import('/parts.js');
-            window[name] = await readTokenizer(new Uint8Array(await (await fetch(path)).arrayBuffer()));
+            const file = fetch(path).then(async (answer) => new Uint8Array(await answer.arrayBuffer()));
+            window[name] = await readTokenizer(file, (file) => '/insitu/' + file);
         }""",
         [name, path],
     )
@@ -160,6 +161,19 @@ def test_gemma_ids_of_every_token_as_text(gemma: Page, gemma_reference: Any) -> 
 @given(st.lists(ANY_TEXT, min_size=1, max_size=20))
 def test_gemma_ids_on_any_text(gemma: Page, gemma_reference: Any, texts: list[str]) -> None:
     assert page_ids(gemma, "gemma", texts) == ids(gemma_reference, texts)
+
+
+def test_tokens_whose_texts_outgrow_the_room_for_them(opened: Page, site: Path, tmp_path: Path) -> None:
+    data = small_gemma()
+    vocab = data["model"]["vocab"]
+    runs = [letter * count for letter in "ab" for count in range(1, 255)]
+    for run in runs:
+        vocab.setdefault(run, len(vocab))
+    data["model"]["merges"] = merges(vocab)
+    (site / "runs.bin").write_bytes(pack_vocabulary(data))
+    (tmp_path / "tokenizer.json").write_text(json.dumps(data), "utf-8")
+    page = open_tokenizer(opened, "runs", "/runs.bin")
+    assert differing(page, "runs", reference(tmp_path / "tokenizer.json"), runs) == []
 
 
 LETTERS = ("aabbbcx é😀\nz▁", "ab", "aaacx", "aaaab", " b")

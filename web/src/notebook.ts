@@ -50,7 +50,7 @@ export async function openHost(base: string, model: string, index: string, wante
   const onnx = async (): Promise<void> => startEngine(place, threads);
   const { tokenizer, rows, scanner } = await all({
     tokenizer: lock.vocabulary
-      ? file(lock.vocabulary).then(readTokenizer)
+      ? readTokenizer(file(lock.vocabulary), place)
       : file(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, place)),
     rows: openRows({
       table: lock,

@@ -1,5 +1,6 @@
 // Texts to token ids: from the compact vocabulary where the model has one, else with `@huggingface/tokenizers`.
 
+import type { Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
 import type { Place } from "./place.ts";
 import { Bpe } from "./tokenizer_bpe.ts";
@@ -14,9 +15,10 @@ export interface Tokenizer {
   encode(text: string, ids: number[], limit?: number): void;
 }
 
-/** From a vocabulary file. Code: `model-corrupt`. */
-export async function readTokenizer(bytes: Uint8Array<ArrayBuffer>): Promise<Tokenizer> {
-  const vocabulary = await Vocabulary.read(bytes);
+/** From a vocabulary file; its kernel is fetched beside it. Code: `model-corrupt`. */
+export async function readTokenizer(file: Promise<Bytes>, place: Place): Promise<Tokenizer> {
+  const [bytes, kernel] = await Promise.all([file, Vocabulary.kernel(place)]);
+  const vocabulary = await Vocabulary.read(bytes, kernel);
   const { kind } = vocabulary.header;
   if (kind === "bpe") return new Bpe(vocabulary);
   if (kind === "wordpiece") return new WordPiece(vocabulary);

@@ -1,18 +1,11 @@
 // Added tokens: found in a text as it is written, before normalisation. At each place the longest one wins.
 
-import { hashNext, mix, type Vocabulary } from "./tokenizer_vocabulary.ts";
-
-/** log2 of the bits of the filter: Gemma's 6,414 added tokens have few beginnings each of its own. */
-const FILTER_BITS = 17;
+import { beginningBit, hashNext, type Vocabulary } from "./tokenizer_vocabulary.ts";
 
 export class AddedTokens {
   readonly #vocabulary: Vocabulary;
   /** One bit per id. */
   readonly #added: Uint8Array;
-  /** One bit per hash of a beginning of an added token; a bit too many costs a look and nothing else. */
-  readonly #beginnings = new Uint8Array(2 ** (FILTER_BITS - 3));
-  /** One bit per unit that an added token begins with. */
-  readonly #firsts = new Uint8Array(0x10000 / 8);
   readonly #units: Uint16Array;
   /** What `find` found. */
   id = -1;
@@ -20,29 +13,18 @@ export class AddedTokens {
   end = 0;
 
   constructor(vocabulary: Vocabulary) {
-    const { header, starts, units } = vocabulary;
+    const { header, longest } = vocabulary;
     this.#vocabulary = vocabulary;
-    this.#units = new Uint16Array(vocabulary.longest);
+    this.#units = new Uint16Array(longest);
     this.#added = idSet(header.count, header.added);
-    const [firsts, beginnings] = [this.#firsts, this.#beginnings];
-    for (const [first, last] of header.added) {
-      for (let id = first; id <= last; id++) {
-        const start = starts[id]!;
-        const end = starts[id + 1]!;
-        set(firsts, units[start]!);
-        for (let i = start, hash = 0; i < end; i++) {
-          hash = hashNext(hash, units[i]!);
-          set(beginnings, mix(hash) >>> (32 - FILTER_BITS));
-        }
-      }
-    }
   }
 
   /** Look for the first added token of `text` from `start` on; true if there is one, and `id`, `start` and `end` say which. */
   find(text: string, start: number): boolean {
     const units = this.#units;
+    const { firsts, beginnings } = this.#vocabulary;
     for (let i = start; i < text.length; i++) {
-      if (!has(this.#firsts, text.charCodeAt(i))) continue;
+      if (!has(firsts, text.charCodeAt(i))) continue;
       this.id = -1;
       let hash = 0;
       const limit = Math.min(units.length, text.length - i);
@@ -50,7 +32,7 @@ export class AddedTokens {
         const unit = text.charCodeAt(i + length - 1);
         units[length - 1] = unit;
         hash = hashNext(hash, unit);
-        if (!has(this.#beginnings, mix(hash) >>> (32 - FILTER_BITS))) break;
+        if (!has(beginnings, beginningBit(hash))) break;
         const id = this.#vocabulary.find(units, 0, length, hash);
         if (id < 0 || !has(this.#added, id)) continue;
         this.id = id;

@@ -6,10 +6,7 @@
 
 import { AddedTokens, has, idSet } from "./tokenizer_added.ts";
 import { Heap } from "./tokenizer_heap.ts";
-import { hashNext, hashPowers, type Vocabulary } from "./tokenizer_vocabulary.ts";
-
-/** log2 of the bits of the pair filter: the 36,292 pairs of Gemma's vocabulary set 7% of them. */
-const PAIR_BITS = 19;
+import { hashNext, hashPowers, pairBit, type Vocabulary } from "./tokenizer_vocabulary.ts";
 
 /** Pieces kept with their ids. Text repeats its words; more than these are not worth their memory. */
 const CACHED_PIECES = 16_384;
@@ -17,6 +14,8 @@ const CACHED_UNITS = 32;
 
 /** Up to so many units the best pair is searched among all, which is quicker than a heap. */
 const SHORT = 48;
+
+const UNKNOWN = -2;
 
 /** The key of two neighbours that do not merge. */
 const NONE = Infinity;
@@ -37,10 +36,8 @@ export class Bpe {
   readonly #space: number;
   readonly #bytes: number;
   readonly #first: Uint8Array;
-  /** The id of each unit that is a token of its own, else -1. */
-  readonly #single = new Int32Array(0x10000).fill(-1);
-  /** One bit per hash of two units that stand side by side in some token. Where it is 0, no merge can cross. */
-  readonly #pairs = new Uint8Array(2 ** (PAIR_BITS - 3));
+  /** The id of each unit that is a token of its own, else -1; `UNKNOWN` until it was looked for. */
+  readonly #single = new Int32Array(0x10000).fill(UNKNOWN);
   readonly #powers: Int32Array;
   readonly #known = new Map<string, number[]>();
   readonly #short = new Piece(SHORT);
@@ -53,21 +50,6 @@ export class Bpe {
     this.#bytes = bytes;
     this.#first = idSet(vocabulary.header.count, first);
     this.#powers = hashPowers(vocabulary.longest);
-    const { units, starts, header } = vocabulary;
-    const [single, pairs] = [this.#single, this.#pairs];
-    for (let id = 0; id < header.count; id++) {
-      const start = starts[id]!;
-      const end = starts[id + 1]!;
-      if (start === end) continue;
-      let before = units[start]!;
-      if (end - start === 1) single[before] = id;
-      for (let i = start + 1; i < end; i++) {
-        const unit = units[i]!;
-        const bit = Math.imul((before << 16) | unit, 0x9e3779b1) >>> (32 - PAIR_BITS); // `pairBit`, without a call
-        pairs[bit >>> 3] = pairs[bit >>> 3]! | (1 << (bit & 7));
-        before = unit;
-      }
-    }
   }
 
   /** See `Tokenizer.encode`. */
@@ -87,10 +69,11 @@ export class Bpe {
   #encodePlain(text: string, start: number, end: number, ids: number[], stop: number): void {
     let from = start;
     let before = this.#unit(text, start);
+    const { pairs } = this.#vocabulary;
     for (let i = start + 1; i < end; i++) {
       const unit = this.#unit(text, i);
-      // The second half of a character is no beginning.
-      if (!has(this.#pairs, pairBit(before, unit)) && (unit & 0xfc00) !== 0xdc00) {
+      // Where no token has the two side by side, no merge can cross. The second half of a character is no beginning.
+      if (!has(pairs, pairBit(before, unit)) && (unit & 0xfc00) !== 0xdc00) {
         this.#encodePiece(text, from, i, ids);
         if (ids.length >= stop) return;
         from = i;
@@ -141,7 +124,10 @@ export class Bpe {
     for (let i = 0; i < size;) {
       const pair = i + 1 < size && (units[i]! & 0xfc00) === 0xd800 && (units[i + 1]! & 0xfc00) === 0xdc00;
       ends[i] = pair ? i + 2 : i + 1;
-      ids[i] = pair ? this.#find(piece, i, i + 2) : this.#single[units[i]!]!;
+      let id = pair ? UNKNOWN : this.#single[units[i]!]!;
+      if (id === UNKNOWN) id = this.#find(piece, i, pair ? i + 2 : i + 1);
+      if (!pair) this.#single[units[i]!] = id;
+      ids[i] = id;
       previous[i] = before;
       before = i;
       i = ends[i]!;
@@ -242,10 +228,6 @@ class Piece {
     this.keys = new Float64Array(size);
     this.merged = new Int32Array(size);
   }
-}
-
-function pairBit(first: number, second: number): number {
-  return Math.imul((first << 16) | second, 0x9e3779b1) >>> (32 - PAIR_BITS);
 }
 
 const utf8Encoder = new TextEncoder();

@@ -1,10 +1,12 @@
 // The compact vocabulary file (py/insitu/model/vocabulary.py): all tokens in one buffer, found by hash. DESIGN.md, "Token ids".
 
-import type { Bytes } from "./download.ts";
+import { BEGINNING_BITS, FACTOR, PAIR, PAIR_BITS, SPREAD } from "../kernel/hash.ts";
+import { fetchBytes, type Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
+import type { Place } from "./place.ts";
 
 const FORMAT = "insitu-vocabulary";
-const VERSION = 1;
+const VERSION = 2;
 
 /** What the file says beside the tokens. Numbers that say more than their name are explained where they are used. */
 export interface Header {
@@ -13,13 +15,12 @@ export interface Header {
   kind: string;
   /** Tokens, in order of id. */
   count: number;
+  /** Bytes of the second part of the file. */
+  zipped: number;
   /** Ids of the tokens that are found in a text before anything else: [first, last] of each run. */
   added: [number, number][];
   [option: string]: unknown;
 }
-
-/** A multiplier whose powers run through all odd residues of its kind: the hash of a text is a polynomial in it. */
-const FACTOR = 0x01000193;
 
 /** The hash of a text that goes on with `unit`. Start with 0. */
 export function hashNext(hash: number, unit: number): number {
@@ -35,76 +36,106 @@ export function hashPowers(count: number): Int32Array {
 
 /** Spread over all bits: those of a polynomial with an odd factor are worth the less the lower they are. */
 export function mix(hash: number): number {
-  hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
+  hash = Math.imul(hash ^ (hash >>> 16), SPREAD);
   return hash ^ (hash >>> 15);
+}
+
+/** What the kernel (web/kernel/vocabulary.ts) offers; all arguments are counts and addresses. */
+interface Kernel {
+  heapBase(): number;
+  read(...places: number[]): number;
+  join(...places: number[]): number;
+  index(...places: number[]): void;
+  begin(...places: number[]): void;
 }
 
 export class Vocabulary {
   readonly header: Header;
-  /** UTF-16 units of all tokens, one after another; token i begins at starts[i]. An id without a token has none. */
-  readonly units: Uint16Array;
-  readonly starts: Uint32Array;
+  /** UTF-16 units of each token; 0 where an id has none. */
+  readonly lengths: Uint8Array;
   /** Units of the longest token. */
   readonly longest: number;
+  /** One bit per hash of two units that stand side by side in some token: `pairBit`. */
+  readonly pairs: Uint8Array;
+  /** One bit per unit that an added token begins with. */
+  readonly firsts: Uint8Array;
+  /** One bit per hash of a beginning of an added token; a bit too many costs a look and nothing else. */
+  readonly beginnings: Uint8Array;
+  /** Texts of tokens, one after another: at first those that are not two in a row, the others as they are asked for. */
+  #units: Uint16Array;
+  #used: number;
+  /** Where the text of a token begins in `#units`; ~id of its left part where it is not there yet. */
+  readonly #starts: Int32Array;
+  readonly #rights: Int32Array;
   /** Open addressing: id + 1 in the low bits, bits of the hash above, 0 where nothing is. */
   readonly #slots: Int32Array;
   readonly #idMask: number;
 
-  /** `lengths`: of each token, in units. `high`, `low`: the bytes of all units. */
-  private constructor(header: Header, lengths: Uint8Array, high: Uint8Array, low: Uint8Array) {
+  /** `tokens` and `joins`: the second and the third part of the file. */
+  private constructor(module: WebAssembly.Module, header: Header, tokens: Bytes, joins: Bytes) {
     const { count } = header;
-    const units = new Uint16Array(low.length);
-    const starts = new Uint32Array(count + 1);
-    const idMask = 2 ** (32 - Math.clz32(count)) - 1;
+    const texts = (tokens.length - count) / 2;
     // Between a quarter and half of the slots are used.
-    const slots = new Int32Array(2 ** (33 - Math.clz32(count - 1)));
-    const last = slots.length - 1;
-    const hashes = new Int32Array(count);
-    let longest = 0;
-    for (let id = 0, start = 0; id < count; id++) {
-      const length = lengths[id]!;
-      const end = start + length;
-      starts[id + 1] = end;
-      if (length > longest) longest = length;
-      // Without calls of `hashNext` and `mix`: much of this runs before the compiler gets to it, where a call costs most.
-      let hash = 0;
-      for (; start < end; start++) {
-        const unit = (high[start]! << 8) | low[start]!;
-        units[start] = unit;
-        hash = (Math.imul(hash, FACTOR) + unit + 1) | 0;
-      }
-      hash = Math.imul(hash ^ (hash >>> 16), 0x7feb352d);
-      hashes[id] = hash ^ (hash >>> 15);
-    }
-    // By itself: the processor waits for memory in several places at once.
-    for (let id = 0; id < count; id++) {
-      if (lengths[id] === 0) continue;
-      const hash = hashes[id]!;
-      let slot = hash & last;
-      while (slots[slot] !== 0) slot = (slot + 1) & last;
-      slots[slot] = (hash & ~idMask) | (id + 1);
-    }
-    if (starts[count] !== units.length) throw new Error("it is cut");
+    const slotCount = 2 ** (33 - Math.clz32(count - 1));
+    const idMask = 2 ** (32 - Math.clz32(count)) - 1;
+    const memory = new WebAssembly.Memory({ initial: 1 });
+    const kernel = new WebAssembly.Instance(module, { env: { memory } }).exports as unknown as Kernel;
+    let end = kernel.heapBase();
+    const place = (bytes: number): number => {
+      const start = (end + 15) & ~15;
+      end = start + bytes;
+      return start;
+    };
+    const [starts, rights, slots] = [place(4 * count), place(4 * count), place(4 * slotCount)];
+    const pairs = place(2 ** (PAIR_BITS - 3));
+    const firsts = place(0x10000 / 8);
+    const beginnings = place(2 ** (BEGINNING_BITS - 3));
+    const lengths = place(tokens.length);
+    const [high, low] = [lengths + count, lengths + count + texts];
+    const units = place(2 * texts);
+    // What is behind is needed no more in the end: texts that are asked for come there.
+    const [hashes, edges, powers, pieces] = [place(4 * count), place(4 * count), place(4 * 256), place(joins.length)];
+    memory.grow(Math.ceil(end / 65536) - 1);
+    const { buffer } = memory;
+    new Uint8Array(buffer).set(tokens, lengths);
+    new Uint8Array(buffer).set(joins, pieces);
+    new Int32Array(buffer).set(hashPowers(255), powers / 4);
+    const joined = Math.floor(joins.length / 4.5);
+    const read = kernel.read(count, lengths, high, low, units, starts, hashes, edges, pairs);
+    const longest = kernel.join(count, joined, pieces, powers, lengths, starts, rights, hashes, edges, pairs);
+    if (read !== texts || longest < 0) throw new Error("it is cut");
+    kernel.index(count, lengths, hashes, slots, slotCount - 1, idMask);
+    for (const [first, last] of header.added) kernel.begin(first, last, lengths, starts, units, firsts, beginnings);
     this.header = header;
-    this.units = units;
-    this.starts = starts;
+    this.lengths = new Uint8Array(buffer, lengths, count);
     this.longest = longest;
-    this.#slots = slots;
+    this.pairs = new Uint8Array(buffer, pairs, 2 ** (PAIR_BITS - 3));
+    this.firsts = new Uint8Array(buffer, firsts, 0x10000 / 8);
+    this.beginnings = new Uint8Array(buffer, beginnings, 2 ** (BEGINNING_BITS - 3));
+    this.#units = new Uint16Array(buffer, units);
+    this.#used = texts;
+    this.#starts = new Int32Array(buffer, starts, count);
+    this.#rights = new Int32Array(buffer, rights, count);
+    this.#slots = new Int32Array(buffer, slots, slotCount);
     this.#idMask = idMask;
   }
 
+  /** Fetch the kernel. */
+  static async kernel(place: Place): Promise<WebAssembly.Module> {
+    return WebAssembly.compile(await fetchBytes(place("vocabulary.wasm")));
+  }
+
   /** Code: `model-corrupt`. */
-  static async read(bytes: Uint8Array<ArrayBuffer>): Promise<Vocabulary> {
+  static async read(bytes: Bytes, kernel: WebAssembly.Module): Promise<Vocabulary> {
     try {
-      const raw = await unzip(bytes);
-      const line = raw.indexOf(10);
-      const header = JSON.parse(new TextDecoder().decode(raw.subarray(0, line))) as Header;
+      if (bytes[0] === 0x1f) throw new Error("an earlier release made it");
+      const tokens = bytes.indexOf(10) + 1;
+      const header = JSON.parse(new TextDecoder().decode(bytes.subarray(0, tokens))) as Header;
       if (header.format !== FORMAT || header.version !== VERSION) {
         throw new Error(`it is ${header.format} version ${header.version}, this release reads ${FORMAT} ${VERSION}`);
       }
-      const [lengths, high] = [line + 1, line + 1 + header.count];
-      const low = high + (raw.length - high) / 2;
-      return new Vocabulary(header, raw.subarray(lengths, high), raw.subarray(high, low), raw.subarray(low));
+      const joins = tokens + header.zipped;
+      return new Vocabulary(kernel, header, await unzip(bytes.subarray(tokens, joins)), bytes.subarray(joins));
     } catch (error) {
       throw new InsituError(
         "model-corrupt",
@@ -124,10 +155,11 @@ export class Vocabulary {
       if (entry === 0) return -1;
       if (((entry ^ hash) & ~idMask) !== 0) continue;
       const id = (entry & idMask) - 1;
-      const from = this.starts[id]!;
-      if (this.starts[id + 1]! - from !== end - start) continue;
+      if (this.lengths[id] !== end - start) continue;
+      const from = this.#start(id);
+      const texts = this.#units;
       let i = start;
-      while (i < end && units[i] === this.units[from + i - start]) i++;
+      while (i < end && units[i] === texts[from + i - start]) i++;
       if (i === end) return id;
     }
   }
@@ -140,8 +172,49 @@ export class Vocabulary {
 
   /** The text of a token. */
   token(id: number): string {
-    return String.fromCharCode(...this.units.subarray(this.starts[id], this.starts[id + 1]));
+    const start = this.#start(id);
+    return String.fromCharCode(...this.#units.subarray(start, start + this.lengths[id]!));
   }
+
+  /** Where the text of a token begins in `#units`, which may be another array after this. */
+  #start(id: number): number {
+    const start = this.#starts[id]!;
+    return start < 0 ? this.#spell(id) : start;
+  }
+
+  /** Write the text of a token behind the others. */
+  #spell(id: number): number {
+    const start = this.#used;
+    this.#used += this.lengths[id]!;
+    if (this.#used > this.#units.length) {
+      const units = new Uint16Array(2 * this.#used);
+      units.set(this.#units);
+      this.#units = units;
+    }
+    const parts = [id];
+    let end = start;
+    for (let part = parts.pop(); part !== undefined; part = parts.pop()) {
+      const known = this.#starts[part]!;
+      if (known < 0) {
+        parts.push(this.#rights[part]!, ~known);
+        continue;
+      }
+      const texts = this.#units;
+      // Few units: a call of `copyWithin` would take longer.
+      for (let i = known, stop = known + this.lengths[part]!; i < stop; i++) texts[end++] = texts[i]!;
+    }
+    return (this.#starts[id] = start);
+  }
+}
+
+/** The bit of two units in `pairs`. */
+export function pairBit(first: number, second: number): number {
+  return Math.imul((first << 16) | second, PAIR) >>> (32 - PAIR_BITS);
+}
+
+/** The bit of a text's hash in `beginnings`. */
+export function beginningBit(hash: number): number {
+  return mix(hash) >>> (32 - BEGINNING_BITS);
 }
 
 /** A Blob's stream would go through another process. */

@@ -133,7 +133,7 @@ async function open(args: OpenArgs): Promise<void> {
     const tokenizer = progress.step(
       "tokenizer",
       lock.vocabulary
-        ? model(lock.vocabulary).then(readTokenizer)
+        ? readTokenizer(model(lock.vocabulary), place)
         : model(lock.tokenizer).then((bytes) => readOtherTokenizer(bytes, place)),
     );
     const last = (graph: Graph): Promise<Device> => startOrt().then(() => openWasm(graph, threads));

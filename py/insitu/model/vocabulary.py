@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-VERSION = 1
+VERSION = 2
+JOINED = 255  # the length of a token that is two tokens in a row
 
 
 class NotCompact(ValueError):
@@ -17,25 +19,58 @@ class NotCompact(ValueError):
 def pack_vocabulary(data: Mapping[str, Any]) -> bytes:
     """The vocabulary file for a parsed tokenizer.json. Raises `NotCompact`.
 
-    gzip over: one line of JSON; the length of each token in UTF-16 units (a byte each, in order of id, 0 where an id
-    has no token); the high bytes of all units, then their low bytes.
+    One line of JSON. gzip (`zipped` bytes) over: the length of each token in UTF-16 units (a byte each, in order of id,
+    0 where an id has no token, 255 where it is two tokens in a row); the high bytes of all units, then their low bytes.
+    Then, of tokens that are two: the lower 16 bits of the ids of the first ones, little-endian, then of the second
+    ones, and half a byte for each token, the lower half first: two bits above the first one's, two above the second's.
     """
     model = data["model"]
     kinds = {"BPE": _bpe, "WordPiece": _wordpiece}
     if model["type"] not in kinds:
         raise NotCompact(f"{model['type']} model")
     vocab: dict[str, int] = model["vocab"]
-    header = kinds[model["type"]](data, vocab) | {"added": _added(data["added_tokens"], vocab)}
+    added = _added(data["added_tokens"], vocab)
+    header = kinds[model["type"]](data, vocab) | {"added": added}
     count = max(vocab.values()) + 1
     tokens = [""] * count
     for token, id in vocab.items():
         _check(tokens[id] == "" != token, f"token {token!r} at {id}")
         tokens[id] = token
     lengths = [_units(token) for token in tokens]
-    _check(max(lengths) < 256, f"token of {max(lengths)} units")
-    line = json.dumps({"format": "insitu-vocabulary", "version": VERSION, "count": count, **header})
+    _check(max(lengths) < JOINED, f"token of {max(lengths)} units")
+    joins = (
+        _joins(tokens, vocab, {id for first, last in added for id in range(first, last + 1)})
+        if header["kind"] == "bpe"
+        else {}
+    )
+    for id in joins:
+        tokens[id], lengths[id] = "", JOINED
     units = "".join(tokens).encode("utf-16-le")
-    return gzip.compress(line.encode() + b"\n" + bytes(lengths) + units[1::2] + units[::2], mtime=0)
+    zipped = gzip.compress(bytes(lengths) + units[1::2] + units[::2], mtime=0)
+    names = {"format": "insitu-vocabulary", "version": VERSION, "count": count, "zipped": len(zipped)}
+    lower = [part & 0xFFFF for parts in zip(*joins.values(), strict=True) for part in parts]
+    above = [first >> 16 | second >> 16 << 2 for first, second in joins.values()] + [0]
+    halves = bytes(low | high << 4 for low, high in zip(above[::2], above[1::2], strict=False))
+    return json.dumps(names | header).encode() + b"\n" + zipped + struct.pack(f"<{len(lower)}H", *lower) + halves
+
+
+def _joins(tokens: Sequence[str], vocab: Mapping[str, int], whole: set[int]) -> dict[int, tuple[int, int]]:
+    """Tokens that are two tokens in a row, and these; none of `whole`. A part is no such token, or has the lower id."""
+    splits = {
+        id: [
+            (vocab[token[:cut]], vocab[token[cut:]])
+            for cut in range(1, len(token))
+            if {token[:cut], token[cut:]} <= vocab.keys()
+        ]
+        for id, token in enumerate(tokens)
+    }
+    whole = whole | {id for id, found in splits.items() if not found}
+    known = {
+        id: [parts for parts in found if all(part < 2**18 and (part < id or part in whole) for part in parts)]
+        for id, found in splits.items()
+        if id not in whole
+    }
+    return {id: found[-1] for id, found in known.items() if found}
 
 
 def _wordpiece(data: Mapping[str, Any], vocab: Mapping[str, int]) -> dict[str, Any]:
