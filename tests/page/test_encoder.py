@@ -20,7 +20,7 @@ from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
-from page.conftest import Serve, caught, opened_on, settled, wait
+from page.conftest import Serve, caught, opened_on, settled, until, wait
 from page.folder import Served
 from page.texts import SCRIPTS
 
@@ -45,7 +45,13 @@ def native(runtime: NativeRuntime, texts: list[str]) -> Any:
 
 def test_it_gives_the_vectors_of_onnxruntime_web(page: Page, serve_site: Serve) -> None:
     served = serve_site()
-    assert opened_with(page, served) == {"used": "wasm", "engine": "insitu", "threads": 1, "reason": ""}
+    assert opened_with(page, served) == {
+        "used": "wasm",
+        "engine": "insitu",
+        "threads": 1,
+        "reason": "",
+        "checked": True,
+    }
     assert not any("/ort/" in path for path in served.asked), "onnxruntime-web is not loaded beside it"
     ours = page.evaluate(EMBED, TEXTS)
     assert opened_with(page, served, engine="onnxruntime")["engine"] == "onnxruntime"
@@ -98,7 +104,7 @@ def test_gemma_gives_the_vectors_of_native_onnxruntime(
     if build == "plain":
         served.instead["/insitu/encoder.relaxed.wasm"] = (web_dist / "encoder.plain.wasm").read_bytes()
     device = opened_with(page, served, model="/gemma/model.lock.json", threads=threads)
-    assert device == {"used": "wasm", "engine": "insitu", "threads": threads, "reason": ""}
+    assert device == {"used": "wasm", "engine": "insitu", "threads": threads, "reason": "", "checked": False}
     runtime = NativeRuntime.open(gemmas[variant], threads=1)
     found = cosines(page.evaluate(EMBED, TEXTS), native(runtime, TEXTS))
     assert found.min() >= least, found
@@ -112,7 +118,7 @@ def test_without_its_kernel_onnxruntime_runs_the_model(faulty: Page, serve_site:
 
 def test_without_its_helpers_it_runs_on_one_thread(faulty: Page, serve_site: Serve) -> None:
     device = opened_with(faulty, serve_site(missing={"/insitu/encoder_thread.js"}), threads=2)
-    assert device == {"used": "wasm", "engine": "insitu", "threads": 1, "reason": ""}
+    assert device == {"used": "wasm", "engine": "insitu", "threads": 1, "reason": "", "checked": True}
     assert faulty.evaluate(EMBED, ["cats"])
 
 
@@ -143,15 +149,84 @@ def test_with_rows_on_demand_golden_texts_are_asked_when_the_page_is_idle(
     assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
 
 
-def test_golden_texts_are_asked_once_in_a_browser(page: Page, serve_site: Serve) -> None:
+def remembered(page: Page) -> list[str]:
+    keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
+    return [key for key in keys if "HeadlessChrome" in key]
+
+
+def becomes(page: Page, state: str) -> dict[str, Any]:
+    """`stats().device` once its `state` holds."""
+    until(page, f"(await insitu.stats()).device.{state}")
+    device: dict[str, Any] = page.evaluate("insitu.stats()")["device"]
+    return device
+
+
+def test_golden_texts_come_first_once_and_later_behind_the_first_answer(page: Page, serve_site: Serve) -> None:
     served = serve_site()
-    runs = []
-    for _ in range(2):
-        opened_with(page, served)
-        settled(page)
-        keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
-        runs.append([key for key in keys if "HeadlessChrome" in key])
-    assert len(runs[0]) == 1 and runs[0] == runs[1]
+    assert opened_with(page, served)["checked"]
+    settled(page)
+    kept = remembered(page)
+    assert len(kept) == 1
+    assert not opened_with(page, served)["checked"]
+    assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
+    assert not page.evaluate("insitu.stats()")["device"]["checked"], "an answer waits for none of them"
+    assert becomes(page, "checked")["engine"] == "insitu"
+    assert remembered(page) == kept
+
+
+def test_golden_texts_find_a_device_that_went_wrong_since(page: Page, serve_site: Serve, web_dist: Path) -> None:
+    served = serve_site()
+    opened_with(page, served)
+    right = page.evaluate(EMBED, TEXTS[:3])
+    settled(page)
+    served.instead |= wrong_kernels(web_dist)
+    assert opened_with(page, served)["engine"] == "insitu"
+    assert cosines(page.evaluate(EMBED, TEXTS[:3]), right).max() < 0.9
+    device = becomes(page, "engine === 'onnxruntime'")
+    assert "golden" in device["reason"] and "before (3)" in device["reason"] and not device["checked"]
+    assert cosines(page.evaluate(EMBED, TEXTS[:3]), right).min() > 0.999
+    assert remembered(page) == []
+    assert opened_with(page, served)["engine"] == "onnxruntime", "the next visit asks first"
+    served.instead.clear()
+    assert opened_with(page, served)["checked"]
+
+
+def test_golden_texts_come_between_calls_where_these_never_end(page: Page, serve_site: Serve) -> None:
+    served = serve_site()
+    opened_with(page, served)
+    settled(page)
+    opened_with(page, served)
+    calls = page.evaluate(
+        """async () => {
+            for (let calls = 0; calls < 10_000; calls++) {
+                await insitu.embed(['cats']);
+                if ((await insitu.stats()).device.checked) return calls;
+            }
+        }"""
+    )
+    assert calls > 10
+
+
+def test_without_another_engine_a_device_that_went_wrong_gives_no_more_vectors(
+    faulty: Page, serve_site: Serve, web_dist: Path
+) -> None:
+    served = serve_site()
+    opened_with(faulty, served)
+    settled(faulty)
+    served.instead |= wrong_kernels(web_dist)
+    served.missing |= {"/insitu/ort/ort-wasm-simd-threaded.mjs", "/insitu/ort/ort-wasm-simd-threaded.wasm"}
+    said: list[str] = []
+    faulty.on("console", lambda message: said.append(message.text))
+    opened_with(faulty, served)
+    faulty.evaluate(EMBED, ["cats"])
+    for _ in range(600):
+        if any("cannot be run elsewhere" in text for text in said):
+            break
+        faulty.wait_for_timeout(50)
+    assert any("before (1) may have wrong vectors" in text for text in said)
+    assert caught(faulty, "insitu.embed(['cats'])")[1] == "runtime-unavailable"
+    served.missing.clear()
+    assert remembered(faulty) == []
 
 
 def test_what_is_no_number_is_an_error_and_no_vector(page: Page, serve_gemma: Any, gemmas: dict[str, Path]) -> None:

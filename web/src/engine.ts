@@ -20,6 +20,9 @@ import type { Rows } from "./rows.ts";
 
 /** The least cosine of a canary to its golden vector; an int8 graph reaches 0.99, a wrong kernel comes nowhere near. */
 const CANARY = 0.9;
+/** Milliseconds without a call after which the canaries of a remembered device run; so many after which they run between calls. */
+const IDLE = 1000;
+const LATEST = 10_000;
 
 export interface EngineOptions {
   rows: Rows;
@@ -40,6 +43,7 @@ export interface EngineOptions {
 export interface Trust {
   known(): Promise<boolean>;
   keep(): void;
+  forget(): void;
 }
 
 export class Engine {
@@ -53,23 +57,32 @@ export class Engine {
   readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
   #unproven = false;
+  /** Whether the canaries came out right in an earlier visit. */
+  #remembered = false;
+  /** What the canaries said, where nothing else could be opened: no batch runs before something is. */
+  #condemned: unknown;
+  /** Texts embedded while the canaries had not run. */
+  #early = 0;
+  #asking = 0;
+  #lastAsked = performance.now();
 
-  /** Where batches run and what runs them, and why not where it was tried first. */
-  readonly device: { used: DeviceName; engine: EngineName; threads: number; reason: string };
+  /** Where batches run and what runs them, why not where it was tried first, and whether golden texts came out right there. */
+  readonly device: { used: DeviceName; engine: EngineName; threads: number; reason: string; checked: boolean };
 
   private constructor(device: Device, options: EngineOptions, reason: string) {
     this.#device = device;
     this.#options = options;
     this.#rows = options.rows;
     const { name, engine, threads } = device;
-    this.device = { used: name, engine, threads, reason };
+    this.device = { used: name, engine, threads, reason, checked: false };
   }
 
   /**
    * `graph` is given back: a large one takes as much memory as the weights made of it.
    *
    * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. The encoder's wait for
-   * `prove` where their rows would have to be fetched before the first answer. Code: `model-corrupt`.
+   * `prove` where their rows would have to be fetched before the first answer, and where an earlier visit has seen them. Code:
+   * `model-corrupt`.
    */
   static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
     try {
@@ -85,9 +98,10 @@ export class Engine {
     try {
       device = await options.first(graph);
       const engine = new Engine(device, options, "");
-      if (await options.trusted?.known()) return engine;
       engine.#unproven = true;
-      if (device.name === "webgpu" || options.rows.stats.mode === "all") await engine.#sing();
+      engine.#remembered = (await options.trusted?.known()) ?? false;
+      if (device.name === "webgpu" || (options.rows.stats.mode === "all" && !engine.#remembered))
+        await engine.#singAll();
       return engine;
     } catch (error) {
       device?.close();
@@ -100,34 +114,72 @@ export class Engine {
     return this.#unproven ? this.#options.canaries.flatMap(({ ids }) => ids) : [];
   }
 
-  /** Try the device with its canaries, if that was put off; where they do not come out right, the model is run elsewhere. */
+  /**
+   * Try the device with its canaries, if that was put off, when nobody waits; where they do not come out right, the model is run
+   * elsewhere. Each waits for its turn by itself, so that a call waits for one of them at most.
+   */
   async prove(): Promise<void> {
     if (!this.#unproven) return;
-    const proof = this.#turn.then(() => this.#sing());
-    const proven = proof.catch(async (error) => {
-      // Without a network nothing is known about the device: the next visit asks again.
-      if (!(error instanceof InsituError) || error.code === "not-a-number") await this.#turnFrom(error);
-    });
-    // A later call must not end by this one's error.
-    this.#turn = proven.catch((error) => console.warn(`insitu: the model cannot be run elsewhere: ${message(error)}`));
-    await this.#turn;
+    if (this.#remembered) await this.#rest();
+    for (const canary of this.#options.canaries) {
+      let parts: ReadonlyMap<number, Bytes>;
+      try {
+        parts = await this.#rows.load(Int32Array.from(canary.ids));
+      } catch {
+        return; // Without a network nothing is known about the device: the next visit asks again.
+      }
+      const turn = this.#turn.then(async () => {
+        if (this.#unproven && !this.#condemned) await this.#sing(canary, parts).catch((error) => this.#condemn(error));
+      });
+      this.#turn = turn;
+      await turn;
+    }
+    if (this.#unproven && !this.#condemned) this.#passed();
   }
 
-  /** Throws unless the device gives the golden vectors. */
-  async #sing(): Promise<void> {
-    const { canaries, dim } = this.#options;
+  /** Until no call has come for a while. */
+  async #rest(): Promise<void> {
+    for (const start = performance.now(); performance.now() - start < LATEST;) {
+      if (this.#asking === 0 && performance.now() - this.#lastAsked >= IDLE) return;
+      await new Promise((resolve) => setTimeout(resolve, IDLE / 4));
+    }
+  }
+
+  async #singAll(): Promise<void> {
+    const { canaries } = this.#options;
     // The encoder's tests hold it to the graph; a driver for a GPU that nobody here has seen must show that it is right.
     if (!canaries.length && this.#device.name === "webgpu") {
       throw new Error("the model names no golden vectors to try the device with");
     }
-    for (const canary of canaries) {
-      const ids = Int32Array.from(canary.ids);
-      const parts = await this.#rows.load(ids);
-      const found = cosine((await this.#ask(this.#gather(ids, Int32Array.of(ids.length), dim, parts))).vectors, canary);
-      if (!(found >= CANARY)) throw new Error(`a golden text has a cosine of ${found.toFixed(3)} there`);
-    }
+    for (const canary of canaries) await this.#sing(canary, await this.#rows.load(Int32Array.from(canary.ids)));
+    this.#passed();
+  }
+
+  /** Throws unless the device gives the golden vector. */
+  async #sing(canary: Canary, parts: ReadonlyMap<number, Bytes>): Promise<void> {
+    const ids = Int32Array.from(canary.ids);
+    const outputs = await this.#ask(this.#gather(ids, Int32Array.of(ids.length), this.#options.dim, parts));
+    const found = cosine(outputs.vectors, canary);
+    if (!(found >= CANARY)) throw new Error(`a golden text has a cosine of ${found.toFixed(3)} there`);
+  }
+
+  #passed(): void {
     this.#unproven = false;
-    this.#options.trusted?.keep();
+    this.device.checked = this.#options.canaries.length > 0;
+    if (!this.#remembered) this.#options.trusted?.keep();
+  }
+
+  /** The canaries did not come out right after the device was used: what it has made is no good either. */
+  async #condemn(error: unknown): Promise<void> {
+    let reason = message(error);
+    if (this.#early > 0) {
+      reason += `; texts that were embedded there before (${this.#early}) may have wrong vectors: embed them again`;
+      console.warn(`insitu: ${reason}`);
+    }
+    this.#condemned = new Error(reason);
+    await this.#turnFrom(this.#condemned).catch((error) => {
+      console.warn(`insitu: the model cannot be run elsewhere: ${message(error)}`);
+    });
   }
 
   /**
@@ -135,14 +187,21 @@ export class Engine {
    * Batches run one after another. Codes: `not-a-number`, and those of `Rows.load`.
    */
   async forward(ids: Int32Array, lengths: Int32Array, block: Block, positions: Int32Array): Promise<void> {
-    // Outside the queue: a batch whose rows are slow to come holds up no other.
-    const parts = await this.#rows.load(ids);
-    const run = this.#turn.then(() => this.#run(this.#gather(ids, lengths, block.dim, parts), block, positions));
-    this.#turn = run.catch(() => undefined);
-    return run;
+    this.#asking++;
+    try {
+      // Outside the queue: a batch whose rows are slow to come holds up no other.
+      const parts = await this.#rows.load(ids);
+      const run = this.#turn.then(() => this.#run(this.#gather(ids, lengths, block.dim, parts), block, positions));
+      this.#turn = run.catch(() => undefined);
+      await run;
+    } finally {
+      this.#asking--;
+      this.#lastAsked = performance.now();
+    }
   }
 
   async #run(inputs: Inputs, block: Block, positions: Int32Array): Promise<void> {
+    if (this.#condemned) await this.#turnFrom(this.#condemned);
     const start = performance.now();
     let outputs: Outputs;
     try {
@@ -154,6 +213,7 @@ export class Engine {
       await this.#turnFrom(error);
       outputs = await this.#ask(inputs);
     }
+    if (this.#unproven) this.#early += inputs.lengths.length;
     this.runs.batches++;
     this.runs.took += performance.now() - start;
     block.write(positions, outputs);
@@ -161,12 +221,14 @@ export class Engine {
 
   /** The batch is finished on onnxruntime's WASM, and all later ones are run there. */
   async #turnFrom(error: unknown): Promise<void> {
+    this.#options.trusted?.forget();
     const other = await this.#options.last(await this.#options.again());
     this.#device.close();
     this.#device = other;
     const { name, engine, threads } = this.#device;
-    Object.assign(this.device, { used: name, engine, threads, reason: message(error) });
+    Object.assign(this.device, { used: name, engine, threads, reason: message(error), checked: false });
     this.#unproven = false;
+    this.#condemned = undefined;
   }
 
   async #ask(inputs: Inputs): Promise<Outputs> {

@@ -42,6 +42,7 @@ export function trust(store: Store, { graph }: Lock, assets: Promise<Assets>): T
   return {
     known: async () => store.has(await key),
     keep: () => void key.then((name) => store.put(name, new Uint8Array())),
+    forget: () => void key.then((name) => store.remove(name)),
   };
 }
 

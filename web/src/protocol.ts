@@ -88,9 +88,15 @@ export interface Stats {
   verified: boolean;
   /**
    * Where the model runs, and what runs it: insitu's own encoder or onnxruntime-web. `reason`: why not where and by what was
-   * asked for.
+   * asked for. `checked`: whether golden texts came out right there since `open()`.
    */
-  device: { used: "wasm" | "webgpu"; engine: "insitu" | "onnxruntime"; threads: number; reason: string };
+  device: {
+    used: "wasm" | "webgpu";
+    engine: "insitu" | "onnxruntime";
+    threads: number;
+    reason: string;
+    checked: boolean;
+  };
   /** What the model ran so far, and the milliseconds it took: the rest of a call is ours. */
   runs: { batches: number; took: number };
   /**

@@ -85,6 +85,10 @@ export class Store {
     }
   }
 
+  async remove(key: string): Promise<void> {
+    await this.#dropAll((_, url) => url === address(key));
+  }
+
   /** Drop all pieces of a file. */
   async drop(sha256: string): Promise<void> {
     await this.#dropAll((name) => name === sha256);
