@@ -89,16 +89,19 @@ export class RowBlocks implements Rows, Taker {
       }
       expect(missing.reduce((sum, block) => sum + this.#fetch.length(block), 0));
       this.#onFilled = onBytes;
-      for (const run of plan(missing, FILL_GAP)) await this.#fetch.fetch(run, lacks);
-      disk.flush();
-      this.#onFilled = undefined;
+      try {
+        for (const run of plan(missing, FILL_GAP)) await this.#fetch.fetch(run, lacks);
+      } finally {
+        this.ended();
+        disk.flush();
+        this.#onFilled = undefined;
+      }
     });
   }
 
   /** Rows come as they are asked for, after all: `fill` has failed for want of space. */
   stream(): void {
     this.mode = "stream";
-    this.#onFilled = undefined;
   }
 
   /**
@@ -227,16 +230,25 @@ export class RowBlocks implements Rows, Taker {
   /** Whether the disk has the block now. If it cannot, what it has may still be read. */
   #keep(block: number, bytes: Bytes): boolean {
     if (!this.#disk?.writes || this.#disk.has(block)) return this.#disk?.has(block) ?? false;
+    const kept = this.#write((disk) => (this.#onFilled ? disk.hold(block, bytes) : disk.write(block, bytes)));
+    if (kept) this.#onFilled?.(bytes.length);
+    return kept;
+  }
+
+  ended(): void {
+    if (this.#disk?.writes) this.#write((disk) => disk.writeHeld());
+  }
+
+  #write(work: (disk: RowDisk) => void): boolean {
     try {
-      this.#disk.write(block, bytes);
+      work(this.#disk!);
+      return true;
     } catch (error) {
-      this.#disk.writes = false;
+      this.#disk!.writes = false;
       this.#because(error);
       if (this.#onFilled) throw storageUnavailable(this.#layout.bytes, this.#reason);
       return false;
     }
-    this.#onFilled?.(bytes.length);
-    return true;
   }
 }
 

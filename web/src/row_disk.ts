@@ -19,6 +19,9 @@ type FileHandle = FileSystemFileHandle & {
 };
 
 const FOLDER = "insitu-rows";
+/** Blocks that come one after another are written together, so many bytes at most, and so many milliseconds after the first. */
+const TOGETHER = 1e6;
+const HELD = 1000;
 
 export class RowDisk {
   /** Whether blocks are kept; if not, those that are here can be read all the same. */
@@ -28,6 +31,10 @@ export class RowDisk {
   #access: Access | undefined;
   #slots: Uint32Array<ArrayBuffer>;
   #blockBytes: number;
+  /** Blocks that are not written yet, and their bytes, each in a slot of its own. */
+  #held: number[] = [];
+  #heldBytes: Bytes | undefined;
+  #heldSince = 0;
 
   private constructor(
     readonly name: string,
@@ -76,9 +83,9 @@ export class RowDisk {
     if (slots.length === this.#slots.byteLength) this.#slots.set(new Uint32Array(slots.buffer));
   }
 
-  /** Whether a block was written, here or, before the last `refresh`, in another tab. */
+  /** Whether a block is held, or was written, here or, before the last `refresh`, in another tab. */
   has(block: number): boolean {
-    return this.#slots[block] !== 0;
+    return this.#slots[block] !== 0 || this.#held.includes(block);
   }
 
   /** What lies in the place of a block, `length` bytes: nothing if there is none, anything if it was damaged. */
@@ -91,14 +98,48 @@ export class RowDisk {
 
   /** Only while `writes`. Throws (QuotaExceededError, most likely) if it cannot be written. */
   write(block: number, bytes: Bytes): void {
+    this.#write([block], bytes);
+  }
+
+  /** As `write`, but with others; until `writeHeld` at the latest. If it throws, none of these is here. */
+  hold(block: number, bytes: Bytes): void {
+    const held = this.#held;
+    this.#heldBytes ??= new Uint8Array(Math.max(1, Math.floor(TOGETHER / this.#blockBytes)) * this.#blockBytes);
+    if (held.length === 0) this.#heldSince = performance.now();
+    this.#heldBytes.set(bytes, held.length * this.#blockBytes);
+    held.push(block);
+    const full = held.length * this.#blockBytes === this.#heldBytes.length;
+    // The table's last block is shorter: what follows it in its slot would be of another.
+    const last = bytes.length < this.#blockBytes;
+    if (full || last || performance.now() - this.#heldSince >= HELD) this.#writeHeld(bytes.length);
+  }
+
+  /** Write the blocks that are held. */
+  writeHeld(): void {
+    this.#writeHeld(this.#blockBytes);
+  }
+
+  #writeHeld(last: number): void {
+    const blocks = this.#held;
+    this.#held = [];
+    if (blocks.length) this.#write(blocks, this.#heldBytes!.subarray(0, (blocks.length - 1) * this.#blockBytes + last));
+  }
+
+  /** `bytes`: of the blocks, one after another, all but the last one as long as a slot. */
+  #write(blocks: number[], bytes: Bytes): void {
     const access = this.#access!;
     const used = Math.max(0, access.getSize() - this.#slots.byteLength);
     const slot = Math.ceil(used / this.#blockBytes) + 1;
     if (access.write(bytes, { at: this.#at(slot) }) !== bytes.length) {
-      throw new DOMException("the block was not written whole", "QuotaExceededError");
+      throw new DOMException("the blocks were not written whole", "QuotaExceededError");
     }
-    this.#slots[block] = slot;
-    access.write(this.#slots.subarray(block, block + 1), { at: 4 * block });
+    blocks.forEach((block, i) => (this.#slots[block] = slot + i));
+    // The slot numbers of neighbours at once; not of those between, which other tabs may have written since.
+    for (let from = 0, to = 1; from < blocks.length; from = to++) {
+      while (to < blocks.length && blocks[to] === blocks[to - 1]! + 1) to++;
+      const first = blocks[from]!;
+      access.write(this.#slots.subarray(first, first + to - from), { at: 4 * first });
+    }
   }
 
   /** This block is damaged: it counts as absent, and is written anew when it comes. */
@@ -106,7 +147,9 @@ export class RowDisk {
     this.#slots[block] = 0;
   }
 
+  /** No more blocks are to be held. */
   flush(): void {
+    this.#heldBytes = undefined;
     this.#access?.flush();
   }
 

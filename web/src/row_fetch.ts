@@ -33,6 +33,8 @@ export interface Taker {
   wants(block: number): boolean;
   /** A block that is right, in a buffer of its own. */
   take(block: number, bytes: Bytes): void;
+  /** A request has ended: what it brought must last, as the next one may fail. */
+  ended(): void;
   /** Whether the whole file may come, from a server that knows no ranges. */
   mayLoadWhole(): boolean;
 }
@@ -87,6 +89,7 @@ export class RowFetch {
       while (first < end && !needed(end - 1)) end--;
       if (first === end) return;
       const error = await this.#turn(() => this.#request(first, end));
+      this.#taker.ended();
       if (!needed(first)) failures = 0;
       else if (error?.final || failures === WAITS.length) throw error?.named ?? this.#failed("the answer was cut");
       else await new Promise((resolve) => setTimeout(resolve, WAITS[failures++]!));

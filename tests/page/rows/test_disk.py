@@ -60,7 +60,7 @@ def test_a_visit_goes_on_with_what_the_one_before_has_left(faulty: Page, serve_t
 
     def cut_then_hang(handler: Any) -> None:
         if len(served.parts) == 1:
-            cut_after(10_000_000, linger=2)(handler)  # a busy machine reads slowly
+            cut_after(10_900_000, linger=2)(handler)  # a busy machine reads slowly
         else:
             over.wait(60)
 
@@ -72,7 +72,30 @@ def test_a_visit_goes_on_with_what_the_one_before_has_left(faulty: Page, serve_t
     over.set()
     served.parts.clear()
     again.open("big/lock.json", "all")
-    assert served.ranges()[0][0] > 9_900_000
+    assert served.ranges()[0][0] > 10_800_000
+    again.load(range(0, BIG, 11))
+
+
+def test_blocks_are_written_together(page: Page, served: Served) -> None:
+    count = b"""self.writes = 0;
+        const { write } = FileSystemSyncAccessHandle.prototype;
+        FileSystemSyncAccessHandle.prototype.write = function (...given) { writes++; return write.apply(this, given); };"""
+    tab = Tab(page, served, QUIET + count)
+    tab.open("big/lock.json", "all")
+    assert tab.run("() => writes") < SIZE / BLOCK / 10
+    tab.load(range(0, BIG, 11))
+    assert len(served.parts) == 1
+
+
+def test_blocks_that_come_slowly_are_on_disk_a_second_later(faulty: Page, serve_tables: ServeTables) -> None:
+    served = serve_tables(pace=0.6)
+    Tab(faulty, served).run(f"(args) => void ({OPEN})(args)", ["big/lock.json", "all", "all"])
+    until(faulty, lambda: served.sent > 700_000)
+    again = Tab(faulty, served)
+    served.pace = 0
+    served.parts.clear()
+    again.open("big/lock.json", "all")
+    assert served.ranges()[0][0] >= 250_000
     again.load(range(0, BIG, 11))
 
 
