@@ -85,18 +85,10 @@ export class Engine {
    * `model-corrupt`.
    */
   static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
-    try {
-      return await Engine.#open(graph, options);
-    } finally {
-      for (const bytes of [graph.bytes, ...graph.data.map(({ data }) => data)]) release(bytes);
-    }
-  }
-
-  static async #open(graph: Graph, options: EngineOptions): Promise<Engine> {
-    if (!options.first) return new Engine(await options.last(graph), options, "");
+    if (!options.first) return new Engine(await handed(graph, options.last), options, "");
     let device: Device | undefined;
     try {
-      device = await options.first(graph);
+      device = await handed(graph, options.first);
       const engine = new Engine(device, options, "");
       engine.#unproven = true;
       engine.#remembered = (await options.trusted?.known()) ?? false;
@@ -105,7 +97,7 @@ export class Engine {
       return engine;
     } catch (error) {
       device?.close();
-      return new Engine(await options.last(await options.again()), options, message(error));
+      return new Engine(await handed(await options.again(), options.last), options, message(error));
     }
   }
 
@@ -222,7 +214,7 @@ export class Engine {
   /** The batch is finished on onnxruntime's WASM, and all later ones are run there. */
   async #turnFrom(error: unknown): Promise<void> {
     this.#options.trusted?.forget();
-    const other = await this.#options.last(await this.#options.again());
+    const other = await handed(await this.#options.again(), this.#options.last);
     this.#device.close();
     this.#device = other;
     const { name, engine, threads } = this.#device;
@@ -260,6 +252,15 @@ export class Engine {
       scales[cell] = readRow(part, (id % perPart) * record, record, rows.subarray(cell * size, (cell + 1) * size));
     });
     return { lengths, rows, scales, size, dim };
+  }
+}
+
+/** The device that `open` makes of a graph, of which it has its own copy then. */
+async function handed(graph: Graph, open: (graph: Graph) => Promise<Device>): Promise<Device> {
+  try {
+    return await open(graph);
+  } finally {
+    for (const bytes of [graph.bytes, ...graph.data.map(({ data }) => data)]) release(bytes);
   }
 }
 
