@@ -97,6 +97,13 @@ def on_disk(playwright: Playwright, chromium_path: str, profile: Path) -> Iterat
             process.terminate()
 
 
+@pytest.fixture(scope="module")
+def disk(playwright: Playwright, chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser of its own, with its profile on the disk, whose processes may be killed."""
+    with on_disk(playwright, chromium_path, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
 @pytest.fixture(scope="session")
 def start_parts(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The script of `start_parts.ts`."""

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import random
-import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Playwright
+from playwright.sync_api import Browser
 
-from page.conftest import bundle, on_disk
+from page.conftest import bundle
 from page.folder import Served
-
-Stamps = dict[str, str]
+from page.killing import Stamps, blank, kill_pages, log
 
 # Commits until the page is killed; each step is logged once it is acknowledged.
 WRITE = """([act, seed]) => { void (async () => {
@@ -70,32 +66,6 @@ def served(site: Path) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture(scope="module")
-def disk(playwright: Playwright, chromium_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """A browser of its own, whose processes may be killed."""
-    with on_disk(playwright, chromium_path, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-def kill_pages(browser: Browser) -> None:
-    """SIGKILL to every process of this browser that runs a page."""
-    session = browser.new_browser_cdp_session()
-    for process in session.send("SystemInfo.getProcessInfo")["processInfo"]:
-        if process["type"] == "renderer":
-            os.kill(process["id"], signal.SIGKILL)
-    session.detach()
-
-
-def new_page(browser: Browser, served: Served) -> Page:
-    """The browser keeps a process ready for the next page; if that was killed too, the first page in it is dead at once."""
-    for _ in range(5):
-        with contextlib.suppress(Error):
-            page = browser.contexts[0].new_page()
-            page.goto(served.address + "empty.html")
-            return page
-    pytest.fail("The browser opens no page any more.")
-
-
 def after(stamps: Stamps, act: str, seed: int, steps: int) -> Stamps:
     """What must be there after so many steps of `WRITE`."""
     state, names = dict(stamps), act.split()
@@ -112,17 +82,13 @@ def after(stamps: Stamps, act: str, seed: int, steps: int) -> Stamps:
     return state
 
 
-def log(done: list[str], message: ConsoleMessage) -> None:
-    done.append(message.text)
-
-
 def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Browser, served: Served) -> None:
     chance = random.Random(4)
     stamps: Stamps = {}
     acts = ["put", "put delete", "put fold put compact", "import", "put put delete fold compact import", "put reembed"]
     for seed in range(50):
         act = acts[seed % len(acts)]
-        page = new_page(disk, served)
+        page = blank(disk, served)
         done: list[str] = []
         page.on("console", partial(log, done))
         with page.expect_event("crash", timeout=30_000):
@@ -132,7 +98,7 @@ def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Br
             kill_pages(disk)
         page.close()
         assert set(done) == {"done"}
-        page = new_page(disk, served)
+        page = blank(disk, served)
         found = page.evaluate(EXAMINE)
         page.close()
         assert found["wrong"] == [], (act, seed)
@@ -145,7 +111,7 @@ def test_a_tab_killed_at_any_moment_loses_nothing_that_was_acknowledged(disk: Br
 def test_a_full_disk_ends_a_commit_and_harms_nothing(disk: Browser, site: Path, served: Served) -> None:
     assert served  # it has bundled the parts
     with Served(site).running() as fresh:  # an origin of its own: the browser remembers for a while how much was free
-        page = new_page(disk, fresh)
+        page = blank(disk, fresh)
         session = disk.contexts[0].new_cdp_session(page)
         origin = fresh.address.rstrip("/")
         session.send("Storage.overrideQuotaForOrigin", {"origin": origin, "quotaSize": 20_000_000})
@@ -159,7 +125,7 @@ def test_a_full_disk_ends_a_commit_and_harms_nothing(disk: Browser, site: Path, 
 
 
 def test_compaction_writes_whole_documents_into_segments(disk: Browser, served: Served) -> None:
-    page = new_page(disk, served)
+    page = blank(disk, served)
     found = page.evaluate("""async () => {
         const { batch, examine, openStore } = await import('/store_parts.js');
         const store = await openStore('large');
