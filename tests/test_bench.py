@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,23 +17,19 @@ from insitu.model.exported import read_lock
 ROOT = Path(__file__).resolve().parents[1]
 
 
+def measured(folder: Path, model_dir: Path, *options: str) -> Any:
+    """What a run of the benchmark writes."""
+    file = folder / "bench.json"
+    command = [sys.executable, str(ROOT / "tests/bench/run.py"), *options, "--json", str(file)]
+    env = {**os.environ, "INSITU_MODELS": str(model_dir.parent)}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=folder, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(file.read_text())
+
+
 @pytest.mark.browser
 def test_a_small_scan_is_measured_and_written(tmp_path: Path, model_dir: Path, web_dist: Path) -> None:
-    file = tmp_path / "bench.json"
-    command = [
-        sys.executable,
-        str(ROOT / "tests/bench/run.py"),
-        "--only",
-        "scan",
-        "--vectors",
-        "500",
-        "--json",
-        str(file),
-    ]
-    env = {**os.environ, "INSITU_MODELS": str(model_dir.parent)}
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    data = json.loads(file.read_text())
+    data = measured(tmp_path, model_dir, "--only", "scan", "--vectors", "500")
     (scan,) = data["figures"]
     assert scan["measure"] == "scan of 500 x 128"
     assert 0 <= scan["least"] <= scan["median"]  # 0: a fast machine needs less than one step of the clock, 5 us
@@ -43,11 +40,28 @@ def test_a_small_scan_is_measured_and_written(tmp_path: Path, model_dir: Path, w
     assert data["machine"]["cores"] and data["versions"]["onnxruntime"]
 
 
+@pytest.mark.browser
+@pytest.mark.slow
+def test_a_small_collection_and_small_puts_are_measured(tmp_path: Path, model_dir: Path, web_dist: Path) -> None:
+    sizes = ["--vectors", "500", "--documents", "400", "--notes", "8", "--rounds", "1"]
+    data = measured(tmp_path, model_dir, "--only", "collection,put", *sizes)
+    figures = {(row["measure"], row["subject"]): row for row in data["figures"]}
+    # 128 codes, a scale, a document number.
+    assert figures["collection of 400: bytes a vector", "IndexedDB, its segments"]["median"] == 136
+    asked = "collection of 400: question, k = 10"
+    alone, whole = (figures[asked, subject]["median"] for subject in ("embedding it", "search"))
+    assert alone < whole
+    assert figures[asked, "search beyond it, in pairs"]["low"] < figures[asked, "search beyond it, in pairs"]["high"]
+    put = {subject: row["median"] for (_, subject), row in figures.items()}
+    assert 0 < put["of that, the store"] < put["of that, embedding"] < put["put"]
+    assert data["budgets"][-1]["what"].endswith("the store / embedding")
+
+
 def test_an_unknown_part_is_refused() -> None:
     command = [sys.executable, str(ROOT / "tests/bench/run.py"), "--only", "speed"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert "choose from query, bulk, start, scan, gemma, million, peers" in done.stderr
+    assert "choose from query, bulk, start, scan, collection, put, memory, gemma, million, peers" in done.stderr
 
 
 def test_variants_are_made_together_as_each_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,7 @@ const [options, question] = JSON.parse(decodeURIComponent(location.hash.slice(1)
 globalThis.result = bench.first(options, question);
 </script>"""
 PAGE_TIMEOUT_MS = 600_000
+SET_UP = Path(__file__).resolve().parents[2] / ".build/chromium"
 
 
 class Site:
@@ -105,8 +106,9 @@ class Site:
 
 
 def chromium() -> str | None:
-    """The Chromium to measure: INSITU_CHROMIUM, else the system's, else None for Playwright's own."""
-    return os.environ.get("INSITU_CHROMIUM") or shutil.which("chromium")
+    """The Chromium to measure: INSITU_CHROMIUM, the one that was set up, the system's; None: Playwright's own."""
+    known = SET_UP.read_text().strip() if SET_UP.exists() else None
+    return os.environ.get("INSITU_CHROMIUM") or known or shutil.which("chromium")
 
 
 @contextmanager

@@ -1,144 +1,141 @@
-"""What a collection costs: `.venv/bin/python tests/bench/collection.py [--count 100000] [--put 1000]`.
+"""What a collection costs: `build.py bench --only collection --documents 100000`.
 
-A file of random vectors is imported into a browser with its profile on the disk; then a fresh page opens the collection
-and asks it. The put embeds real texts. Figures are medians, in milliseconds.
+An export of documents with vectors like real ones is imported into a browser with its profile on the disk; then fresh
+pages open the collection, and one asks it. A question is embedded and then searched for, so each search has the time
+of its own embedding beside it. From a million documents on clusters answer, and the exact search is measured too.
 """
 
 from __future__ import annotations
 
-import argparse
-import shutil
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from playwright.sync_api import BrowserContext, Page, sync_playwright
+from playwright.sync_api import Page, Playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+import disk
+from insitu.model.exported import read_lock
+from many_documents import write_export
+from page.conftest import TELL_CLUSTERS, worker
+from processes import resident
+from report import Report
+from scan import DIM, QUERIES, K, Vectors, like, recall
 
-from conftest import CHROMIUM_ARGS  # noqa: E402
-from insitu.model.cache import export_dir  # noqa: E402
-from insitu.model.exported import read_lock  # noqa: E402
-from many_documents import write_export  # noqa: E402
-from page.conftest import settled  # noqa: E402
-from page.folder import Served  # noqa: E402
-from texts import passages  # noqa: E402
+# The budgets speak of so many.
+BUDGETED = 100_000
+# From so many on, web/src/clusters.ts makes them.
+CLUSTERED = 1 << 20
+FIELDS = {"tag": "keyword", "date": "number"}
+OPENED, DELETED = 5, 30_000
+# Questions asked with each filter.
+FILTERED = 41
+# What lies in the table of segments: codes, scales, document numbers.
+SEGMENTS = """() => new Promise((done, failed) => {
+    const opening = indexedDB.open('insitu collection held');
+    opening.onerror = failed;
+    opening.onsuccess = () => {
+        let bytes = 0;
+        const tx = opening.result.transaction(['segments', 'segments 2']);
+        for (const name of tx.objectStoreNames) {
+            tx.objectStore(name).openCursor().onsuccess = ({target: {result}}) => {
+                if (!result) return;
+                bytes += result.value.data.byteLength;
+                result.continue();
+            };
+        }
+        tx.oncomplete = () => (opening.result.close(), done(bytes));
+        tx.onerror = failed;
+    };
+})"""
+MADE = """async () => {
+    const told = new BroadcastChannel('clusters');
+    let made = false;
+    told.onmessage = () => (made = true);
+    const start = performance.now();
+    while (!made) {
+        await held.search('a question');
+        await new Promise((done) => setTimeout(done, 100));
+    }
+    told.close();
+    return performance.now() - start;
+}"""
 
-MODEL, DIM = ("minilm-l6", "int8"), 128
-OPEN = "async () => { window.insitu = await (await import('/insitu.js')).open({model: '/model/model.lock.json'}); }"
-MEDIAN = "const median = (list) => list.sort((a, b) => a - b)[list.length >> 1];"
-ASK = f"""async (options) => {{
-    {MEDIAN}
-    const [vector, whole] = [[], []];
-    for (let i = 0; i < 41; i++) {{
-        const query = `question number ${{i}}`;
-        let start = performance.now();
-        await insitu.embed([query], {{task: 'query', dim: 128}});
-        vector.push(performance.now() - start);
-        start = performance.now();
-        await big.search(query, options);
-        whole.push(performance.now() - start);
-    }}
-    return [median(vector), median(whole)];
-}}"""
 
-
-def site_of(folder: Path) -> Path:
-    """A folder to serve: the web files and the model."""
-    shutil.copytree(ROOT / "web/dist", folder / "site")
-    shutil.copytree(export_dir(*MODEL), folder / "site/model")
-    return folder / "site"
-
-
-def export(path: Path, count: int, fields: Mapping[str, str], document: Callable[[int], dict[str, Any]]) -> None:
-    """An export of `count` documents of one passage with random codes of `MODEL`'s space. See `write_export`."""
-    codes = np.random.default_rng(1).integers(-127, 128, (count, DIM), np.int8)
-    scales = np.full(count, 1 / 127 / 8, np.float32)
-    write_export(path, read_lock(export_dir(*MODEL)).space(DIM).name, codes, scales, fields, document)
-
-
-def tagged(number: int) -> dict[str, Any]:
+def document(number: int) -> dict[str, Any]:
     fields = {"tag": f"tag {number % 50}", "date": number}
     return {"id": f"note {number}", "text": f"the text of note {number}", "fields": fields}
 
 
-def timed(page: Page, act: str) -> float:
-    took: float = page.evaluate(
-        f"async () => {{ const start = performance.now(); await ({act}); return performance.now() - start; }}"
-    )
+def measure(playwright: Playwright, report: Report, real: Vectors, web: Path, model_dir: Path, count: int) -> None:
+    """With `count` documents of one passage each, whose vectors are like `real` ones."""
+    name = f"collection of {count:,}"
+    vectors, texts = like(real, count), slice(QUERIES, None)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        disk.opened(playwright, web, model_dir, _telling(Path(folder)) if count >= CLUSTERED else None) as place,
+    ):
+        file, space = place.site / "big.insitu", read_lock(model_dir).space(DIM).name
+        write_export(file, space, vectors.codes[texts], vectors.scales[texts], FIELDS, document)
+        del vectors
+        took, stored = place.fill(file.name)
+        report.add(f"{name}: import", "page", None, "s", [took / 1e3])
+        report.add(f"{name}: bytes a document", "IndexedDB", None, "", [stored / count])
+        opening = report.add(f"{name}: open", "page", None, "ms", [_opening(place) for _ in range(OPENED)])
+        page, before = disk.weighed(place) if count >= BUDGETED else (place.open(), 0)
+        disk.hold(page)
+        segments = page.evaluate(SEGMENTS) / count
+        report.add(f"{name}: bytes a vector", "IndexedDB, its segments", None, "", [segments])
+        if count >= CLUSTERED:
+            report.add(f"{name}: until clusters are made", "page", None, "s", [page.evaluate(MADE) / 1e3])
+        if count >= BUDGETED:  # fewer are lost in what else the page holds
+            page.evaluate("held.search('a question')")
+            grown = (resident(page) - before) / count
+            report.add(f"{name}: bytes a vector", "memory, by which the page's process grew", None, "", [grown])
+            report.check(f"{name}: bytes a vector in memory", grown, "<=", 160, "")
+        if count == BUDGETED:
+            report.check(f"{name}: open", opening.median, "<=", 300, "ms")
+            report.check(f"{name}: bytes a vector in segments", segments, "<=", 160, "")
+        _searches(report, page, name, real.questions, count)
+        for what, act in (
+            ("put of one short text", "held.put([{id: 'one', text: 'one more'}])"),
+            (f"delete of {DELETED:,}", f"held.delete(Array.from({{length: {DELETED}}}, (_, i) => `note ${{i}}`))"),
+        ):
+            report.add(f"{name}: {what}", "page", None, "ms", [disk.timed(page, act)])
+    report.notes.append(f"The vectors of the {name} are {count:,} like {real.what}: see `scan.like`.")
+
+
+def _telling(folder: Path) -> bytes:
+    """The worker from the sources, which tells when clusters are asked."""
+    return (worker(folder / "worker.js") + TELL_CLUSTERS).encode()
+
+
+def _opening(place: disk.Disk) -> float:
+    page = place.open(settle=False)
+    took = disk.hold(page)
+    page.close()
     return took
 
 
-def usage(page: Page) -> int:
-    found: int = page.evaluate("async () => (await navigator.storage.estimate()).usageDetails?.indexedDB ?? 0")
-    return found
-
-
-def opened(context: BrowserContext, address: str) -> Page:
-    page = context.new_page()
-    page.set_default_timeout(600_000)
-    page.goto(address + "empty.html")
-    page.evaluate(OPEN)
-    return page
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=100_000, help="documents that are imported")
-    parser.add_argument("--put", type=int, default=1000, help="documents that are embedded and put; 0: none")
-    arguments = parser.parse_args()
-    figures: dict[str, Any] = {"count": arguments.count}
-    with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        folder = Path(name)
-        site = site_of(folder)
-        export(site / "big.insitu", arguments.count, {"tag": "keyword", "date": "number"}, tagged)
-        figures["file, bytes a document"] = (site / "big.insitu").stat().st_size / arguments.count
-        path = (ROOT / ".build/chromium").read_text().strip()
-        with Served(site).running() as served:
-            context = playwright.chromium.launch_persistent_context(
-                folder / "profile", executable_path=path, args=CHROMIUM_ARGS
-            )
-            page = opened(context, served.address)
-            page.evaluate("async () => { window.file = await (await fetch('/big.insitu')).blob(); }")
-            figures["import"] = timed(page, "insitu.import('big', file)")
-            figures["IndexedDB, bytes a document"] = usage(page) / arguments.count
-            page.close()
-            times = []
-            for _ in range(5):
-                page = opened(context, served.address)
-                times.append(timed(page, "(async () => { window.big = await insitu.collection('big'); })()"))
-                if len(times) < 5:
-                    page.close()
-            figures["open"] = sorted(times)
-            settled(page)  # else the first searches wait for what goes on after open()
-            page.evaluate(ASK, {"k": 10})  # and are compiled
-            stats = page.evaluate("big.stats()")
-            figures["vectors, bytes each"] = stats["dim"] + 8
-            figures["embedding a query, search with it"] = page.evaluate(ASK, {"k": 10})
-            figures["first filter"] = timed(page, "big.search('a question', {where: {tag: 'tag 7'}})")
-            figures["the same with a filter (2 %)"] = page.evaluate(ASK, {"k": 10, "where": {"tag": "tag 7"}})
-            figures["the same with a range (half)"] = page.evaluate(
-                ASK, {"k": 10, "where": {"date": {"gte": arguments.count // 2}}}
-            )
-            figures["put of one short text"] = timed(page, "big.put([{id: 'one', text: 'one more'}])")
-            figures["delete of 30,000"] = timed(page, "big.delete(Array.from({length: 30000}, (_, i) => `note ${i}`))")
-            if arguments.put:
-                texts = passages(arguments.put)
-                page.evaluate("(texts) => { window.texts = texts; }", texts)
-                page.evaluate("async () => { window.notes = await insitu.collection('notes'); }")
-                figures["embedding alone"] = timed(page, "insitu.embed(texts, {dim: 128})")
-                put = "notes.put(texts.map((text, i) => ({id: `${i}`, text})))"
-                figures["put"] = timed(page, put)
-                figures["put again, nothing changed"] = timed(page, put)
-            context.close()
-    for name, value in figures.items():
-        shown = value if isinstance(value, list) else [value]
-        print(f"{name:38} {'  '.join(f'{number:,.1f}' for number in shown)}")
-
-
-if __name__ == "__main__":
-    main()
+def _searches(report: Report, page: Page, name: str, questions: list[str], count: int) -> None:
+    disk.ask(page, questions[:20], {"k": K})  # what answers is compiled by then
+    first = disk.timed(page, "held.search('a question', {where: {tag: 'tag 7'}})")
+    kinds: list[tuple[str, dict[str, Any]]] = [
+        ("k = 10", {}),
+        ("a filter that 2 % pass", {"where": {"tag": "tag 7"}}),
+        ("a range that half pass", {"where": {"date": {"gte": count // 2}}}),
+    ]
+    if count >= CLUSTERED:
+        kinds.insert(1, ("k = 10, exact", {"exact": True}))
+    found = {}
+    for what, options in kinds:
+        asked = disk.ask(page, questions[: FILTERED if "where" in options else None], {"k": K, **options})
+        found[what] = asked.found
+        report.add(f"{name}: question, {what}", "embedding it", None, "ms", asked.embedding)
+        report.add(f"{name}: question, {what}", "search", None, "ms", asked.whole)
+        pairs = report.add(f"{name}: question, {what}", "search beyond it, in pairs", None, "ms", asked.beyond)
+        if what == "k = 10" and count == BUDGETED:
+            report.check(f"{name}: search beyond embedding, median of pairs", pairs.median, "<=", 3, "ms")
+    if exact := found.get("k = 10, exact"):
+        share = recall(found["k = 10"], exact)
+        report.check(f"{name}: clusters, recall@10 against the exact search", share, ">=", 0.95, "")
+    report.add(f"{name}: first filter", "page", None, "ms", [first])

@@ -1,36 +1,34 @@
-"""What an export and an import need in memory: `.venv/bin/python tests/bench/memory.py [--count 20000]`.
+"""What an export and an import need in memory: `build.py bench --only memory`.
 
 In the page: the page's process and the browser's own, which keeps files that a page made, in a Chromium whose profile
 lies on the disk. In CPython: a process that does nothing else. The peak is the kernel's own (VmHWM, which can be set
-back), so no moment is missed. Figures are in MB of 1,000,000 bytes.
+back), so no moment is missed. Figures are what comes above that which was held before, in MB of 1,000,000 bytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
-import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+import numpy as np
+from playwright.sync_api import Playwright
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+import disk
+from insitu.model.exported import read_lock
+from many_documents import write_export
+from processes import busiest, held, of_kind, resident
+from report import Report
+from scan import DIM
 
-from collection import OPEN, export, site_of  # noqa: E402
-from page.conftest import on_disk  # noqa: E402
-from page.folder import Served  # noqa: E402
-from processes import held, of_kind  # noqa: E402
-
+COUNT = 20_000
 EXPORT = "async () => { window.file = await big.export(); return file.size; }"
 IMPORT = "async () => { window.big = await insitu.import('big', window.file); }"
 FETCH = "async () => { window.file = await (await fetch('/big.insitu')).blob(); }"
-SETTLE_S = 3.0
+HOLD = "async () => { window.big = await insitu.collection('big'); }"
 
 
 def forget_peak(process: int) -> None:
@@ -55,100 +53,64 @@ class Watched:
 # --- the page ------------------------------------------------------------------------------------------------------
 
 
-def processes(browser: Browser) -> tuple[int, int]:
-    """The page's, which is the largest of those that run pages, and the browser's own."""
-    (own,) = of_kind(browser, "browser")
-    return max(of_kind(browser, "renderer"), key=lambda process: held(process, "VmRSS")), own
-
-
-def opened(browser: Browser, address: str) -> Page:
-    page = browser.contexts[0].new_page()
-    page.set_default_timeout(600_000)
-    page.goto(address + "empty.html")
-    page.evaluate(OPEN)
-    page.evaluate("insitu.embed(['warm'])")
-    return page
-
-
-def collected(page: Page) -> None:
-    session = page.context.new_cdp_session(page)
-    session.send("HeapProfiler.collectGarbage")
-    session.detach()
-    time.sleep(SETTLE_S)
-
-
-def in_page(folder: Path) -> Iterator[tuple[str, list[tuple[int, int]]]]:
-    """(what was done, what the page's process and the browser's needed), each in a page that did nothing else."""
-    path = (ROOT / ".build/chromium").read_text().strip()
-    with Served(folder / "site").running() as served, sync_playwright() as playwright:
-        for act, first, script in (("import", FETCH, IMPORT), ("export", None, EXPORT)):
-            with on_disk(playwright, path, folder / "profile") as browser:
-                page = opened(browser, served.address)
-                if first:
-                    page.evaluate(first)
-                else:
-                    page.evaluate("async () => { window.big = await insitu.collection('big'); }")
-                collected(page)
-                watched = Watched(processes(browser))
-                page.evaluate(script)
-                yield act, watched.above()
+def in_page(place: disk.Disk, first: str, act: str) -> tuple[int, int]:
+    """What the page's process and the browser's own need for `act`, in a page that has only done `first`."""
+    page = place.open()
+    page.evaluate(first)
+    resident(page)  # settles
+    (own,) = of_kind(place.browser, "browser")
+    watched = Watched([busiest(place.browser), own])
+    page.evaluate(act)
+    (_, of_page), (_, of_browser) = watched.above()
+    page.close()
+    return of_page, of_browser
 
 
 # --- CPython -------------------------------------------------------------------------------------------------------
 
 
-def in_python(act: str, folder: Path) -> str:
-    """What this process needs: bytes before and the peak above, as text. Run in a process of its own."""
+def in_python(act: str, folder: Path, file: Path) -> int:
+    """What this process needs. Run in a process of its own."""
     from insitu import open_collection
 
-    notes = open_collection(folder / "collection", model="minilm-l6")
+    notes = open_collection(folder, model="minilm-l6")
     if notes.stats()["documents"]:
         notes.search("warm", k=1)
     watched = Watched([os.getpid()])
-    file = folder / ("site/big.insitu" if act == "import" else "copy.insitu")
     if act == "import":
         notes.import_file(file)
     else:
-        notes.export_file(file)
-    return " ".join(str(part) for part in watched.above()[0])
+        notes.export_file(folder / "copy.insitu")
+    return watched.above()[0][1]
 
 
-def child(act: str, folder: Path) -> tuple[int, int]:
-    command = [sys.executable, __file__, "--child", act, "--folder", str(folder)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    before, above = done.stdout.split()[-2:]
-    return int(before), int(above)
+def child(act: str, folder: Path, file: Path) -> int:
+    command = [sys.executable, __file__, act, str(folder), str(file)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+
+
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def document(number: int) -> dict[str, Any]:
     return {"id": f"note {number}", "text": f"the text of note {number}", "fields": {"date": number}}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=20_000, help="documents, of one passage each")
-    parser.add_argument("--child", choices=("import", "export"), help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        print(in_python(arguments.child, arguments.folder))
-        return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        file = site_of(folder) / "big.insitu"
-        export(file, arguments.count, {"date": "number"}, document)
-        size = file.stat().st_size / 1e6
-        print(f"{arguments.count:,} documents, a file of {size:.1f} MB; in MB: before + peak above that")
-        for act in ("import", "export"):
-            show(f"CPython, {act}", child(act, folder))
-        for act, (page, browser) in in_page(folder):
-            show(f"page, {act}", page)
-            show(f"browser's own process, {act}", browser)
-
-
-def show(what: str, measured: tuple[int, int]) -> None:
-    print(f"{what:38} {measured[0] / 1e6:8.1f} + {measured[1] / 1e6:.1f}", flush=True)
+def measure(playwright: Playwright, report: Report, web: Path, model_dir: Path) -> None:
+    """Of `COUNT` documents of one passage, with random codes."""
+    with disk.opened(playwright, web, model_dir) as place:
+        file, space = place.site / "big.insitu", read_lock(model_dir).space(DIM).name
+        codes = np.random.default_rng(1).integers(-127, 128, (COUNT, DIM), np.int8)
+        write_export(file, space, codes, np.full(COUNT, 1 / 127 / 8, np.float32), {"date": "number"}, document)
+        note = f"{COUNT:,} documents, a file of {file.stat().st_size / 1e6:.1f} MB"
+        for act, first, script in (("import", FETCH, IMPORT), ("export", HOLD, EXPORT)):
+            name = f"memory of an {act}, peak above what was held"
+            of_page, of_browser = in_page(place, first, script)
+            report.add(name, "page's process", None, "MB", [of_page / 1e6], note)
+            report.add(name, "browser's own process", None, "MB", [of_browser / 1e6])
+            in_cpython = child(act, place.site.parent / "collection", file)
+            report.add(name, "CPython", None, "MB", [in_cpython / 1e6])
 
 
 if __name__ == "__main__":
-    main()
+    print(in_python(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])))

@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import json
 import shutil
-import statistics
 import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from playwright.sync_api import Page, Playwright
+from playwright.sync_api import TimeoutError as PageTimeout
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
+import disk
+import scan
 from browser import Site, new_page
-from corpus import sentences
 from insitu.model.exported import read_lock
 from many_documents import write_export
-from processes import held, of_kind
+from processes import resident
+from report import Report
 from scan import DIM, FEW, QUERIES, K, Vectors, best, recall
 
 HERE = Path(__file__).resolve().parent / "peers"
@@ -33,21 +33,25 @@ NAMES = ("orama", "hnswlib", "edgevec", "client-vector-search")
 PACKAGES = {"orama": "@orama/orama", "hnswlib": "hnswlib-wasm"}
 # Milliseconds after which a slow peer is asked no more.
 PATIENCE = 20_000
-# Seconds after which a page's memory is taken as it is, settled or not.
-SETTLING_S = 20
 
 
-@dataclass(frozen=True)
+@dataclass
 class Measured:
-    """`build`, `store` and the `times` of single queries in milliseconds, `memory` and `stored` in bytes."""
+    """`build` and the `times` of single queries in milliseconds, `memory` and `stored` in bytes; None: not measured, as
+    what came before took longer than the limit (`late`: what that was) or failed (`failed`: why)."""
 
     name: str
-    build: float
-    times: list[float]
-    recall: float
-    memory: float
-    stored: float
-    store: float
+    build: float | None = None
+    times: list[float] = field(default_factory=list)
+    recall: float | None = None
+    memory: float | None = None
+    stored: float | None = None
+    late: str = ""
+    failed: str = ""
+
+
+class Late(Exception):
+    """It took longer than the limit."""
 
 
 def prepare(out: Path) -> Path:
@@ -72,103 +76,97 @@ def versions() -> dict[str, str]:
 
 def measure(
     playwright: Playwright,
+    report: Report,
     vectors: Vectors,
-    out: Path,
-    web: Path,
-    model_dir: Path,
-    show: Callable[[str], None],
-) -> tuple[list[Measured], dict[str, str]]:
-    """All of them, one after another, and why those that gave no figures gave none."""
-    prepare(out)
+    places: tuple[Path, Path, Path],
+    limit: float,
+) -> Iterator[str]:
+    """All of them, one after another; gives the name of who is next. `places`: the folder to work in, the built web
+    files, the model. `limit`: seconds that one of them may take to build, to answer or to store."""
+    out, web, model_dir = places
+    alone = scan.measure(playwright, vectors, out / "scan", web)
+    prepare(out / "peers")
     questions, texts = slice(0, FEW), slice(QUERIES, None)
-    (out / "queries.f32").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
-    (out / "vectors.f32").write_bytes(vectors.floats[texts].astype("<f4").tobytes())
-    export(out / "peers.insitu", vectors, read_lock(model_dir).space(DIM).name)
+    (out / "peers/queries.f32").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
+    (out / "peers/vectors.f32").write_bytes(vectors.floats[texts].astype("<f4").tobytes())
     wanted = best(vectors.floats[questions] @ vectors.floats[texts].T)
-    asked = sentences(len(vectors.floats))[0][:FEW]
-    measured, failed = [], {}
-    site = Site({"peers": out, "ours": web, "model": model_dir})
+    yield "insitu"
+    measured = [_insitu(playwright, vectors, web, model_dir, wanted)]
+    site = Site({"peers": out / "peers"})
     try:
-        for name in ("insitu", *NAMES):
-            show(name)
+        for name in NAMES:
+            yield name
+            measured.append(one := Measured(name))
             with new_page(playwright, f"{site.base}/blank.html") as page:
                 try:
-                    measured.append(_insitu(page, asked, wanted) if name == "insitu" else _peer(page, name, wanted))
+                    _peer(page, one, limit, wanted)
+                except Late as late:
+                    one.late = str(late)
                 except Exception as error:  # whatever a peer throws: the others are measured all the same
-                    failed[name] = str(error).splitlines()[0]
+                    one.failed = str(error).splitlines()[0]
     finally:
         site.close()
-    return measured, failed
+    _tell(report, len(vectors.floats) - QUERIES, alone.times, measured, limit)
+    report.versions.update({f"peer {name}": version for name, version in versions().items()})
 
 
-def _peer(page: Page, name: str, wanted: npt.NDArray[np.int64]) -> Measured:
+def _peer(page: Page, one: Measured, limit: float, wanted: npt.NDArray[np.int64]) -> None:
+    def act(name: str, *given: Any) -> Any:
+        page.evaluate("(all) => bench.begin(...all)", [name, *given])
+        try:
+            page.wait_for_function("globalThis.done", timeout=limit * 1e3, polling=100)
+        except PageTimeout:
+            raise Late(name) from None
+        found, why = page.evaluate("[done[0] ?? null, done[1] ?? '']")
+        if why:
+            raise RuntimeError(f"{name}: {why}")
+        return found
+
     page.add_script_tag(url="/peers/peers.js", type="module")
     page.wait_for_function("globalThis.bench !== undefined")
-    before = resident(page)
-    built = page.evaluate("([name, dim]) => bench.build(name, '/peers/vectors.f32', dim)", [name, DIM])
-    memory = resident(page) - before
-    options = ["/peers/queries.f32", DIM, K, 3, PATIENCE]
-    asked = page.evaluate("(options) => bench.ask(...options)", options)
+    before = resident(page, 5)  # it has done nothing that could have left garbage
+    one.build = act("build", one.name, "/peers/vectors.f32", DIM)
+    one.memory = resident(page) - before
+    asked = act("ask", "/peers/queries.f32", DIM, K, 3, PATIENCE)
+    one.times = asked["times"]
     found = [[-1 if at is None else at for at in row] for row in asked["found"]]
-    share = recall(found, wanted[: len(found)].tolist())
-    stored = page.evaluate("bench.store()")
-    return Measured(name, built, asked["times"], share, memory, stored["bytes"], stored["took"])
+    one.recall = recall(found, wanted[: len(found)].tolist())
+    one.stored = act("store")["bytes"]
 
 
-def resident(page: Page) -> int:
-    """Bytes of the page's process that lie in memory, what WASM holds included, once garbage has been given back."""
-    assert page.context.browser is not None
-    sizes = [0]
-    for _ in range(SETTLING_S):
-        page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
-        page.wait_for_timeout(1000)
-        sizes.append(max(held(process, "VmRSS") for process in of_kind(page.context.browser, "renderer")))
-        if len(sizes) > 3 and max(sizes[-3:]) - min(sizes[-3:]) < 1 << 20:
-            break
-    return sizes[-1]
+def _insitu(
+    playwright: Playwright, vectors: Vectors, web: Path, model_dir: Path, wanted: npt.NDArray[np.int64]
+) -> Measured:
+    """A document each, whose id is its position."""
+    texts, space = slice(QUERIES, None), read_lock(model_dir).space(DIM).name
+    with disk.opened(playwright, web, model_dir) as place:
+        file = place.site / "peers.insitu"
+        codes, scales = vectors.codes[texts], vectors.scales[texts]
+        write_export(file, space, codes, scales, {}, lambda n: {"id": str(n), "text": f"text {n}"})
+        built, stored = place.fill(file.name)
+        page, before = disk.weighed(place)
+        disk.hold(page)
+        disk.ask(page, vectors.questions[:3], {"k": K})
+        memory = resident(page) - before
+        asked = disk.ask(page, vectors.questions, {"k": K})
+    share = recall([[int(id) for id in ids] for ids in asked.found], wanted.tolist())
+    return Measured("insitu", built, asked.beyond, share, memory, stored)
 
 
-OPEN = """async (questions) => {
-    window.insitu = await (await import('/ours/insitu.js')).open({base: '/ours/', model: '/model/model.lock.json'});
-    await insitu.embed(questions, {task: 'query', dim: 128});
-}"""
-BUILD = """async () => {
-    const file = await (await fetch('/peers/peers.insitu')).blob();
-    const start = performance.now();
-    window.held = await insitu.import('peers', file);
-    return performance.now() - start;
-}"""
-ASK = """async ([questions, k]) => {
-    for (const question of questions.slice(0, 3)) await held.search(question, {k});
-    const [whole, embedding, found] = [[], [], []];
-    for (const question of questions) {
-        let start = performance.now();
-        await insitu.embed([question], {task: 'query', dim: 128});
-        embedding.push(performance.now() - start);
-        start = performance.now();
-        const hits = await held.search(question, {k});
-        whole.push(performance.now() - start);
-        found.push(hits.map(({id}) => Number(id)));
-    }
-    return {whole, embedding, found, stored: (await navigator.storage.estimate()).usageDetails?.indexedDB ?? 0};
-}"""
-
-
-def _insitu(page: Page, asked: list[str], wanted: npt.NDArray[np.int64]) -> Measured:
-    page.evaluate(OPEN, asked[:3])
-    before = resident(page)
-    built = page.evaluate(BUILD)
-    memory = resident(page) - before
-    done = page.evaluate(ASK, [asked, K])
-    share = recall(done["found"], wanted.tolist())
-    # One question after another varies more than the search itself: only the medians can be subtracted.
-    took = statistics.median(done["whole"]) - statistics.median(done["embedding"])
-    return Measured("insitu", built, [took], share, memory, done["stored"], 0)
-
-
-def export(path: Path, vectors: Vectors, space: str) -> None:
-    """The texts' vectors as a collection: a document each, whose id is its position."""
-    texts = slice(QUERIES, None)
-    write_export(
-        path, space, vectors.codes[texts], vectors.scales[texts], {}, lambda n: {"id": str(n), "text": f"text {n}"}
+def _tell(report: Report, count: int, alone: list[float], measured: list[Measured], limit: float) -> None:
+    what = f"{count:,} x {DIM}"
+    report.add(f"{what}: query", "insitu, its scan alone", 1, "ms", alone)
+    rows: tuple[tuple[str, str, str, Callable[[Measured], list[float]]], ...] = (
+        ("build", "to build", "s", lambda m: [] if m.build is None else [m.build / 1e3]),
+        ("ask", "query", "ms", lambda m: m.times),
+        ("", "recall@10", "", lambda m: [] if m.recall is None else [m.recall]),
+        ("", "memory", "MB", lambda m: [] if m.memory is None else [m.memory / 1e6]),
+        ("store", "stored", "MB", lambda m: [] if m.stored is None else [m.stored / 1e6]),
     )
+    for act, row, unit, values in rows:
+        for one in measured:
+            if found := values(one):
+                report.add(f"{what}: {row}", one.name, 1, unit, found)
+            elif act and one.late == act:
+                report.add(f"{what}: {row}", one.name, 1, "s", [limit], "not done by then, given up")
+    report.notes += [f"{one.name} on {count:,} vectors gave no more: {one.failed}" for one in measured if one.failed]

@@ -137,6 +137,8 @@ class Report:
 
 def number(value: float) -> str:
     """Three digits that mean something."""
+    if value < 0:
+        return f"-{number(-value)}"
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 100 else f"{value:.2f}" if value >= 1 else f"{value:.4f}".rstrip("0").rstrip(".")

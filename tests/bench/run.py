@@ -17,11 +17,14 @@ from pathlib import Path
 
 from playwright.sync_api import Playwright, sync_playwright
 from rich.console import Console
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 
+import collection
 import gemma
+import memory
 import million
 import peers
+import put
 import rival
 import scan
 import visit
@@ -32,7 +35,7 @@ from report import Report
 from texts import passages, queries
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("query", "bulk", "start", "scan", "gemma", "million", "peers")
+PARTS = ("query", "bulk", "start", "scan", "collection", "put", "memory", "gemma", "million", "peers")
 USUAL = PARTS[:-2]  # some peers take long to build, and so do clusters
 MODEL, VARIANT = "minilm-l6", "int8"
 OUT = ROOT / ".build" / "bench"
@@ -60,10 +63,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             starts(playwright, report, args, progress)
         if "scan" in args.only:
             scans(playwright, report, model_dir, args, progress)
-        if "million" in args.only:
-            of_a_million(playwright, report, model_dir, args, progress)
-        if "peers" in args.only:
-            beside_peers(playwright, report, model_dir, args, progress)
+        if {"million", "collection", "peers"} & set(args.only):
+            beside_real_ones(playwright, report, model_dir, args, progress)
+        if "put" in args.only:
+            with shown(progress, "what the store costs a put"):
+                put.measure(playwright, report, WEB, model_dir, args.rounds, args.notes)
+        if "memory" in args.only:
+            with shown(progress, "memory of an export and an import"):
+                memory.measure(playwright, report, WEB, model_dir)
         if "gemma" in args.only:
             with shown(progress, "a checkpoint of EmbeddingGemma's size (made once)"):
                 exports = gemma.prepare(OUT)
@@ -100,6 +107,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="turns of each subject (5)")
     parser.add_argument("--texts", type=int, default=64, help="texts of the bulk measure (64)")
     parser.add_argument("--vectors", type=numbers, default=[20_000, 100_000], help="sizes to scan: 20000,100000")
+    parser.add_argument("--documents", type=numbers, default=[100_000], help="sizes of collections: 100000")
+    parser.add_argument("--notes", type=int, default=200, help="notes of one turn of the puts (200)")
+    parser.add_argument("--peers", type=numbers, default=[20_000, 100_000], help="vectors for peers: 20000,100000")
+    parser.add_argument("--limit", type=float, default=900, help="seconds a peer may take to build, or to store (900)")
     parser.add_argument("--no-rival", action="store_true", help="leave transformers.js out")
     parser.add_argument("--plain", action="store_true", help="measure transformers.js on the plain WASM build too")
     return parser.parse_args(argv)
@@ -274,56 +285,26 @@ def scans(
         report.notes.append(f"The {count:,} vectors are drawn from {vectors.what}.")
 
 
-def of_a_million(
+def beside_real_ones(
     playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
 ) -> None:
-    """The exact scan and the clusters, on vectors like real ones; see `million`."""
-    args = argparse.Namespace(**{**vars(args), "vectors": args.vectors[:1]})
-    for count, vectors in real_vectors(report, model_dir, args, progress, "A million like"):
-        with shown(progress, f"{million.COUNT:,} vectors: scan, clusters"):
-            done = million.measure(playwright, vectors, OUT / "million", WEB)
-        name = f"{million.COUNT:,} x {scan.DIM}"
-        figure = report.add(f"{name}: query", f"exact scan, {done.kernel} kernel", 1, "ms", done.exact)
-        report.check(f"{name}: exact scan, one thread", figure.median, "<=", 12, "ms")
-        note = f"{done.looked:.0%} of the vectors looked at"
-        report.add(f"{name}: query", "clusters", 1, "ms", done.near, note)
-        report.check(f"{name}: clusters, recall@10 against the exact scan", done.recall, ">=", 0.95, "")
-        report.add(f"{name}: until clusters are made", "page", 1, "s", [done.trained / 1e3])
-        report.add(f"{name}: memory", "page", 1, "MB", [done.memory / 1e6])
-        report.notes.append(f"The {million.COUNT:,} are drawn from {count:,} vectors of {vectors.what}, with noise.")
-
-
-def beside_peers(
-    playwright: Playwright, report: Report, model_dir: Path, args: argparse.Namespace, progress: Progress
-) -> None:
-    """Other vector stores for the browser, on the real vectors of each size."""
-    for count, vectors in real_vectors(report, model_dir, args, progress, "Peers on"):
-        task = progress.add_task(f"peers, {count:,} vectors", total=None)
-
-        def show(name: str, task: TaskID = task, count: int = count) -> None:
-            progress.update(task, description=f"peers, {count:,} vectors: {name}")
-
-        measured, failed = peers.measure(playwright, vectors, OUT / "peers", WEB, model_dir, show)
-        progress.remove_task(task)
-        what = f"{count:,} x {scan.DIM}"
-        alone = scan.measure(playwright, vectors, OUT / "scan", WEB)
-        for unit, measure, values in (
-            ("s", "to build", lambda m: [m.build / 1e3]),
-            ("ms", "query", lambda m: m.times),
-            ("", "recall@10", lambda m: [m.recall]),
-            ("MB", "memory", lambda m: [m.memory / 1e6]),
-            ("MB", "stored", lambda m: [m.stored / 1e6]),
-        ):
-            if measure == "query":
-                report.add(f"{what}: {measure}", "insitu, its scan alone", 1, unit, alone.times)
-            for one in measured:
-                if measure == "memory" and one.memory <= 0:  # the model's own garbage went at the same time
-                    report.notes.append(f"{one.name}: what {count:,} vectors take in memory was lost in the rest.")
-                else:
-                    report.add(f"{what}: {measure}", one.name, 1, unit, values(one))
-        report.notes += [f"{name} on {count:,} vectors gave no figures: {why}" for name, why in failed.items()]
-        report.notes.append(f"The {count:,} vectors of the peers are drawn from {vectors.what}.")
-    report.versions.update({f"peer {name}": version for name, version in peers.versions().items()})
+    """What is measured of vectors like real ones: as many as the first of `args.vectors` are embedded."""
+    first = argparse.Namespace(**{**vars(args), "vectors": args.vectors[:1]})
+    for real_count, real in real_vectors(report, model_dir, first, progress, "What is like"):
+        if "collection" in args.only:
+            for count in args.documents:
+                with shown(progress, f"a collection of {count:,}"):
+                    collection.measure(playwright, report, real, WEB, model_dir, count)
+        if "million" in args.only:
+            with shown(progress, f"{million.COUNT:,} vectors: scan, clusters"):
+                million.measure(playwright, report, real, OUT / "million", WEB)
+        for count in args.peers if "peers" in args.only else ():
+            vectors = real if count == real_count else scan.like(real, count)
+            task = progress.add_task("", total=None)
+            for name in peers.measure(playwright, report, vectors, (OUT, WEB, model_dir), args.limit):
+                progress.update(task, description=f"peers, {count:,} vectors: {name}")
+            progress.remove_task(task)
+            report.notes.append(f"The {count:,} vectors of the peers are {vectors.what}.")
 
 
 def embed_sentences(native: NativeSubject, count: int, progress: Progress) -> scan.Vectors:

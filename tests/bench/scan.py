@@ -26,6 +26,10 @@ FEW = 200
 # Questions compared with all vectors at once: their products with 100,000 take 160 MB.
 COMPARED = 200
 ROUNDS = 400
+# Length of the noise for a vector of length 1. A text and its nearest one in 20,000 sentences are further apart.
+NOISE = 0.5
+# Vectors that are made, written and read at once.
+PIECE = 1 << 16
 # Texts of one call: enough for full batches, few enough to show how far it is.
 CALL = 1024
 
@@ -35,12 +39,19 @@ Codes = npt.NDArray[np.int8]
 
 @dataclass(frozen=True)
 class Vectors:
-    """`floats` (n, dim) unit vectors, `codes` (n, dim), `scales` (n,): the first `QUERIES` rows are questions."""
+    """`floats` (n, dim) unit vectors, `codes` (n, dim), `scales` (n,): the first `QUERIES` rows are questions.
+    `sentences(drawn)` are the texts, those of the questions first."""
 
     floats: Floats
     codes: Codes
     scales: Floats
     what: str
+    drawn: int
+
+    @property
+    def questions(self) -> list[str]:
+        """The first `FEW` of them, as texts."""
+        return sentences(self.drawn)[0][:FEW]
 
     def shard(self, rows: slice) -> bytes:
         """The layout of a vector shard."""
@@ -49,12 +60,11 @@ class Vectors:
 
 def embed(native: NativeSubject, count: int, cache: Path, progress: Callable[[int, int], None]) -> Vectors:
     """`count` vectors and `QUERIES` questions, kept in `cache`. Raises ValueError if there are not so many texts."""
-    lock = native.runtime.lock
+    lock, total = native.runtime.lock, count + QUERIES
     file = cache / f"vectors-{lock.graph.sha256[:12]}-{count}-{QUERIES}.npz"
     if file.exists():
         kept = np.load(file)
-        return Vectors(kept["floats"], kept["codes"], kept["scales"], str(kept["what"]))
-    total = count + QUERIES
+        return Vectors(kept["floats"], kept["codes"], kept["scales"], str(kept["what"]), total)
     texts, what = sentences(total)
     floats, codes, scales = np.empty((total, DIM), np.float32), np.empty((total, DIM), np.int8), np.empty(total, "<f4")
     for start in range(0, total, CALL):
@@ -67,7 +77,26 @@ def embed(native: NativeSubject, count: int, cache: Path, progress: Callable[[in
         progress(rows.stop, total)
     cache.mkdir(parents=True, exist_ok=True)
     np.savez(file, floats=floats, codes=codes, scales=scales, what=np.array(what))
-    return Vectors(floats, codes, scales, what)
+    return Vectors(floats, codes, scales, what, total)
+
+
+def like(real: Vectors, count: int) -> Vectors:
+    """The same questions, and `count` vectors drawn from real ones, each moved by noise: no real texts are so many."""
+    draw, texts = np.random.default_rng(1), real.floats[QUERIES:]
+    floats = np.empty((QUERIES + count, DIM), np.float32)
+    codes, scales = np.empty(floats.shape, np.int8), np.empty(len(floats), np.float32)
+    floats[:QUERIES], codes[:QUERIES], scales[:QUERIES] = (
+        part[:QUERIES] for part in (real.floats, real.codes, real.scales)
+    )
+    for start in range(QUERIES, len(floats), PIECE):
+        rows = slice(start, min(start + PIECE, len(floats)))
+        size = rows.stop - start
+        moved = texts[draw.integers(0, len(texts), size)]
+        moved += NOISE / DIM**0.5 * draw.standard_normal((size, DIM), np.float32)
+        moved /= np.linalg.norm(moved, axis=1, keepdims=True)
+        floats[rows], scales[rows] = moved, abs(moved).max(1) / 127
+        codes[rows] = np.rint(moved / scales[rows, None])
+    return Vectors(floats, codes, scales, f"{len(texts):,} vectors of {real.what}, with noise", real.drawn)
 
 
 def best(scores: Floats) -> npt.NDArray[np.int64]:
@@ -76,7 +105,7 @@ def best(scores: Floats) -> npt.NDArray[np.int64]:
     return order.astype(np.int64)
 
 
-def recall(found: Iterable[Sequence[int]], wanted: Iterable[Sequence[int]]) -> float:
+def recall(found: Iterable[Sequence[int | str]], wanted: Iterable[Sequence[int | str]]) -> float:
     """The mean share of `wanted` that is in `found`, row by row."""
     return float(np.mean([len(np.intersect1d(a, b)) / len(b) for a, b in zip(found, wanted, strict=True)]))
 

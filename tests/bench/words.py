@@ -8,7 +8,6 @@ makes the index), later ones, and after one more document. Milliseconds and MB.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import resource
 import sys
@@ -20,21 +19,24 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests/bench")]
 
-from collection import MODEL, export, opened, site_of, timed, usage  # noqa: E402
-from conftest import CHROMIUM_ARGS  # noqa: E402
+import disk  # noqa: E402
 from insitu.collection.collection import Collection  # noqa: E402
 from insitu.collection.files import source_of  # noqa: E402
 from insitu.collection.folder import FolderStore  # noqa: E402
 from insitu.embedder import Embedder  # noqa: E402
 from insitu.model.cache import export_dir  # noqa: E402
+from insitu.model.exported import read_lock  # noqa: E402
 from insitu.runtime.native import NativeRuntime  # noqa: E402
-from page.folder import Served  # noqa: E402
+from many_documents import write_export  # noqa: E402
+from page.conftest import wait  # noqa: E402
 
+MODEL, DIM = ("minilm-l6", "int8"), 128
 VOCABULARY, WORDS = 50_000, 60
 ASKED = {"rare words": "word500 word4000", "with frequent words": "word0 word1 word3 word30 word500 word4000"}
 
@@ -90,42 +92,39 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="documents")
     parser.add_argument("--rounds", type=int, default=5, help="searches of each kind")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        site = site_of(folder)
-        export(site / "big.insitu", arguments.count, {}, documents())
-        asyncio.run(in_cpython(folder / "folder", site / "big.insitu", export_dir(*MODEL), arguments.rounds))
-        path = (ROOT / ".build/chromium").read_text().strip()
-        with Served(site).running() as served, sync_playwright() as playwright:
-            context = playwright.chromium.launch_persistent_context(
-                folder / "profile", executable_path=path, args=CHROMIUM_ARGS
-            )
-            memory = "async () => (await performance.measureUserAgentSpecificMemory()).bytes / 1e6"
+    count = arguments.count
+    with (
+        tempfile.TemporaryDirectory() as name,
+        sync_playwright() as playwright,
+        disk.opened(playwright, ROOT / "web/dist", export_dir(*MODEL)) as place,
+    ):
+        file, space = place.site / "big.insitu", read_lock(export_dir(*MODEL)).space(DIM).name
+        codes = np.random.default_rng(1).integers(-127, 128, (count, DIM), np.int8)
+        write_export(file, space, codes, np.full(count, 1 / 127 / 8, np.float32), {}, documents())
+        wait(in_cpython(Path(name), file, export_dir(*MODEL), arguments.rounds))
+        memory = "async () => (await performance.measureUserAgentSpecificMemory()).bytes / 1e6"
+        usage = "async () => (await navigator.storage.estimate()).usageDetails?.indexedDB ?? 0"
 
-            def ask(query: str, words: float) -> float:
-                return timed(page, f"big.search('{query}', {{words: {words}}})")
+        def ask(query: str, words: float) -> float:
+            return disk.timed(page, f"held.search('{query}', {{words: {words}}})")
 
-            page = opened(context, served.address)
-            page.evaluate(
-                "async () => { window.big = await insitu.import('big', await (await fetch('/big.insitu')).blob()); }"
-            )
-            page.close()
-            for again in ("first search by words", "the same, opened again"):
-                page = opened(context, served.address)
-                page.evaluate("async () => { window.big = await insitu.collection('big'); await big.search('word'); }")
-                before, stored = page.evaluate(memory), usage(page)
-                show("page", again, ask("word500", 0.3))
-                page.wait_for_timeout(3000)
-                show("page", "memory that it took", page.evaluate(memory) - before, unit="MB")
-                show("page", "on the disk", (usage(page) - stored) / 1e6, unit="MB")
-                if again == "first search by words":
-                    page.close()
-            for name, query in ASKED.items():
-                for words in (0.0, 0.3):
-                    show("page", f"{name}, words: {words:g}", *[ask(query, words) for _ in range(arguments.rounds)])
-            page.evaluate("big.put([{id: 'one', text: 'one more'}])")
-            show("page", "search after one more document", ask("word500", 0.3))
-            context.close()
+        place.fill(file.name)
+        for again in ("first search by words", "the same, opened again"):
+            page = place.open()
+            disk.hold(page)
+            page.evaluate("held.search('word')")
+            before, stored = page.evaluate(memory), page.evaluate(usage)
+            show("page", again, ask("word500", 0.3))
+            page.wait_for_timeout(3000)
+            show("page", "memory that it took", page.evaluate(memory) - before, unit="MB")
+            show("page", "on the disk", (page.evaluate(usage) - stored) / 1e6, unit="MB")
+            if again == "first search by words":
+                page.close()
+        for name, query in ASKED.items():
+            for words in (0.0, 0.3):
+                show("page", f"{name}, words: {words:g}", *[ask(query, words) for _ in range(arguments.rounds)])
+        page.evaluate("held.put([{id: 'one', text: 'one more'}])")
+        show("page", "search after one more document", ask("word500", 0.3))
 
 
 if __name__ == "__main__":

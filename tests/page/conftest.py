@@ -78,6 +78,16 @@ def worker(out: Path) -> str:
     return out.read_text("utf-8")
 
 
+# After a script of the worker that was bundled: tells on a channel when clusters are asked.
+TELL_CLUSTERS = """
+{
+    const asked = Clusters.prototype.search;
+    const channel = new BroadcastChannel("clusters");
+    Clusters.prototype.search = function (...all) { channel.postMessage(this.count); return asked.apply(this, all); };
+}
+"""
+
+
 @contextmanager
 def on_disk(playwright: Playwright, chromium_path: str, profile: Path) -> Iterator[Browser]:
     """A browser whose profile lies on the disk, and which, unlike Playwright's own of this kind, tells of its processes."""

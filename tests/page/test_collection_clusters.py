@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page
 from conftest import watched
 from insitu.embedder import Embedder
 from many_documents import write_export
-from page.conftest import opened_on, until, wait, worker
+from page.conftest import TELL_CLUSTERS, opened_on, until, wait, worker
 from page.folder import Served
 
 DIM, COUNT, LEAST, K = 32, 6000, 3000, 10
@@ -26,13 +26,6 @@ PLACES = ["in the kitchen", "behind the town hall", "at my aunt's", "under the b
 VERBS = ["I left", "we saw", "she painted", "nobody wants"]
 SENTENCES = [f"{verb} the {thing} {place}." for verb in VERBS for thing in THINGS for place in PLACES]
 QUERIES = [f"where is the {thing} {place}" for thing in THINGS for place in PLACES[:4]]
-TELL = b"""
-{
-    const asked = Clusters.prototype.search;
-    const channel = new BroadcastChannel("clusters");
-    Clusters.prototype.search = function (...all) { channel.postMessage(this.count); return asked.apply(this, all); };
-}
-"""
 
 
 def like(rows: Any, count: int) -> Any:
@@ -47,7 +40,7 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     plain = worker(tmp_path_factory.mktemp("worker") / "worker.js")
     changed, count = re.subn(r"\bLEAST_ROWS = 1 << 20\b", f"LEAST_ROWS = {LEAST}", plain)
     assert count == 1
-    return changed.encode() + TELL
+    return (changed + TELL_CLUSTERS).encode()
 
 
 @pytest.fixture(scope="module")

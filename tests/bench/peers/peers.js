@@ -98,4 +98,17 @@ async function store() {
   return { took, bytes: bytes ?? (await navigator.storage.estimate()).usageDetails?.indexedDB ?? 0 };
 }
 
-Object.assign(globalThis, { bench: { build, ask, store } });
+const acts = { build, ask, store };
+
+/** Begin; `done` will be [what it gave, or undefined, why not]. Whoever waits does so from outside: none can be interrupted. */
+function begin(act, ...given) {
+  globalThis.done = undefined;
+  setTimeout(() =>
+    acts[act](...given).then(
+      (value) => (globalThis.done = [value]),
+      (error) => (globalThis.done = [undefined, String(error)]),
+    ),
+  );
+}
+
+Object.assign(globalThis, { bench: { begin } });
