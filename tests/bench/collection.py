@@ -97,7 +97,8 @@ def measure(playwright: Playwright, report: Report, real: Vectors, web: Path, mo
             report.check(f"{name}: bytes a vector in segments", segments, "<=", 160, "")
         _searches(report, page, name, real.questions, count)
         for what, act in (
-            ("put of one short text", "held.put([{id: 'one', text: 'one more'}])"),
+            ("first put of one short text", "held.put([{id: 'one', text: 'one more'}])"),
+            ("another put of one", "held.put([{id: 'two', text: 'two more'}])"),
             (f"delete of {DELETED:,}", f"held.delete(Array.from({{length: {DELETED}}}, (_, i) => `note ${{i}}`))"),
         ):
             report.add(f"{name}: {what}", "page", None, "ms", [disk.timed(page, act)])
