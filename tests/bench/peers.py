@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,27 +86,30 @@ def measure(
     files, the model. `limit`: seconds that one of them may take to build, to answer or to store."""
     out, web, model_dir = places
     alone = scan.measure(playwright, vectors, out / "scan", web)
-    prepare(out / "peers")
-    questions, texts = slice(0, FEW), slice(QUERIES, None)
-    (out / "peers/queries.f32").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
-    (out / "peers/vectors.f32").write_bytes(vectors.floats[texts].astype("<f4").tobytes())
-    wanted = best(vectors.floats[questions] @ vectors.floats[texts].T)
-    yield "insitu"
-    measured = [_insitu(playwright, vectors, web, model_dir, wanted)]
-    site = Site({"peers": out / "peers"})
-    try:
-        for name in NAMES:
-            yield name
-            measured.append(one := Measured(name))
-            with new_page(playwright, f"{site.base}/blank.html") as page:
-                try:
-                    _peer(page, one, limit, wanted)
-                except Late as late:
-                    one.late = str(late)
-                except Exception as error:  # whatever a peer throws: the others are measured all the same
-                    one.failed = str(error).splitlines()[0]
-    finally:
-        site.close()
+    # Read for long: another run, with other vectors, must not write there.
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        prepare(folder)
+        questions, texts = slice(0, FEW), slice(QUERIES, None)
+        (folder / "queries.f32").write_bytes(vectors.floats[questions].astype("<f4").tobytes())
+        (folder / "vectors.f32").write_bytes(vectors.floats[texts].astype("<f4").tobytes())
+        wanted = best(vectors.floats[questions] @ vectors.floats[texts].T)
+        yield "insitu"
+        measured = [_insitu(playwright, vectors, web, model_dir, wanted)]
+        site = Site({"peers": folder})
+        try:
+            for peer in NAMES:
+                yield peer
+                measured.append(one := Measured(peer))
+                with new_page(playwright, f"{site.base}/blank.html") as page:
+                    try:
+                        _peer(page, one, limit, wanted)
+                    except Late as late:
+                        one.late = str(late)
+                    except Exception as error:  # whatever a peer throws: the others are measured all the same
+                        one.failed = str(error).splitlines()[0]
+        finally:
+            site.close()
     _tell(report, len(vectors.floats) - QUERIES, alone.times, measured, limit)
     report.versions.update({f"peer {name}": version for name, version in versions().items()})
 
