@@ -87,7 +87,8 @@ class Disk:
 @contextmanager
 def opened(playwright: Playwright, web: Path, model_dir: Path, worker: bytes | None = None) -> Iterator[Disk]:
     """`web`: the built web files. `worker`: another script of the worker than theirs."""
-    with tempfile.TemporaryDirectory() as name:
+    # A process of the browser may write to its profile for a moment after the browser has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         folder = Path(name)
         site = shutil.copytree(web, folder / "site")
         shutil.copytree(model_dir, site / "model")
