@@ -35,8 +35,11 @@ def measure(playwright: Playwright, report: Report, real: Vectors, out: Path, we
         with new_page(playwright, f"{site.base}/blank.html") as page:
             page.add_script_tag(url="/million/million.js", type="module")
             page.wait_for_function("globalThis.bench !== undefined")
+            # From the disk: of what is fetched, who watches the network keeps a copy in the page's process.
+            page.evaluate("document.body.innerHTML = '<input type=file multiple>'")
+            page.set_input_files("input", [out / str(number) for number in range(len(starts))])
             before = resident(page)
-            base = {"base": f"{site.base}/web/", "dim": DIM, "count": count, "pieces": len(starts), "k": K}
+            base = {"base": f"{site.base}/web/", "dim": DIM, "count": count, "k": K}
             done: dict[str, Any] = page.evaluate("options => bench.measure(options)", base)
             memory = resident(page) - before
     finally:

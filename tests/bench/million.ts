@@ -2,15 +2,15 @@
 import { GrowingCodes } from "../../web/src/growing.ts";
 import { Scanner, fine } from "../../web/src/scan.ts";
 
-/** /million/0 and so on: `pieces` shards of vectors (n x dim int8, then n float32); queries.bin: n x dim float32. */
-async function measure(options: { base: string; dim: number; count: number; pieces: number; k: number }) {
-  const { base, dim, count, pieces, k } = options;
+/** The page's input has files: shards of vectors (n x dim int8, then n float32). queries.bin: n x dim float32. */
+async function measure(options: { base: string; dim: number; count: number; k: number }) {
+  const { base, dim, count, k } = options;
   const scanner = await Scanner.open((file) => new URL(file, base).href);
   const asked = new Float32Array((await bytes("/million/queries.bin")).buffer);
   const queries = Array.from({ length: asked.length / dim }, (_, i) => fine(asked.subarray(i * dim, (i + 1) * dim)));
   const held = new GrowingCodes(scanner, dim);
   Object.assign(globalThis, { held }); // its memory is measured afterwards
-  for (let i = 0; i < pieces; i++) held.append(await bytes(`/million/${i}`));
+  for (const file of document.querySelector("input")!.files!) held.append(new Uint8Array(await file.arrayBuffer()));
   const exact = [];
   const [long, near] = [[] as number[], [] as number[]];
   for (const query of queries) {
