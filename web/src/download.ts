@@ -45,6 +45,11 @@ export async function fetchBytes(
   }
 }
 
+/** A kernel, compiled when it is here: its errors are those of `fetchBytes`. */
+export async function fetchModule(url: string): Promise<WebAssembly.Module> {
+  return WebAssembly.compile(await fetchBytes(url));
+}
+
 export interface DownloadOptions {
   /** Byte of `whole` to go on at, and the strong ETag of what is there already; empty if it had none. */
   from: number;

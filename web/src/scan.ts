@@ -1,7 +1,7 @@
 // The scan: vectors in the kernel's own WASM memory, and its best k for a query.
 
+import { fetchModule, type Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
-import { fetchBytes, type Bytes } from "./files.ts";
 import type { Place } from "./place.ts";
 import { SIMD } from "./simd.ts";
 
@@ -40,8 +40,6 @@ export interface Found {
 /** What the kernel does with asks at these addresses. */
 type Look = (asks: number[]) => void;
 
-type Halves = [upper: Uint8Array, lower: Uint8Array];
-
 const PAGE = 65536;
 /** Bytes of an ask before its components. */
 const HEAD = 32;
@@ -75,8 +73,7 @@ export class Scanner {
 
   /** Fetch the kernel for this browser. */
   static async open(place: Place): Promise<Scanner> {
-    const bytes = await fetchBytes(place(`scan.${SIMD}.wasm`));
-    return new Scanner(await WebAssembly.compile(bytes), SIMD);
+    return new Scanner(await fetchModule(place(`scan.${SIMD}.wasm`)), SIMD);
   }
 
   /** The same kernel with a memory of its own. */
@@ -113,7 +110,8 @@ export class Scanner {
   row({ codes, lower, scales, stride, dim }: Codes, at: number): { codes: Int8Array; scale: number } {
     const { buffer } = this.#memory;
     const [scale] = new Float32Array(buffer, scales + 4 * at, 1);
-    const [upper, rest] = [codes, lower].map((plane) => new Uint8Array(buffer, plane + at * stride, stride)) as Halves;
+    const upper = new Uint8Array(buffer, codes + at * stride, stride);
+    const rest = new Uint8Array(buffer, lower + at * stride, stride);
     const row = new Int8Array(2 * stride);
     for (let j = 0; j < stride; j++) {
       const to = 2 * (j & ~15) + (j & 15);
@@ -166,9 +164,9 @@ export class Scanner {
    * the answer is then of no one state, and it is for the caller to know. Code: `aborted`, at the next step.
    */
   async scanLong(queries: Query[], codes: Codes, k: number, signal?: AbortSignal): Promise<Found[]> {
-    const { count, stride } = codes;
+    const { count } = codes;
     const asks = queries.map((query) => this.#ask(query, codes, Math.min(k, count)));
-    const step = Math.max(1, Math.floor(STEP_BYTES / (2 * stride) / queries.length));
+    const step = Math.max(1, Math.floor(STEP_BYTES / bytesOf(codes) / queries.length));
     let first = 0;
     for (; first + step < count; first += step) {
       this.#pass(asks, codes, this.#rows(codes, first, first + step), false);
@@ -180,14 +178,13 @@ export class Scanner {
 
   /** Whether a scan of all of `codes` is long enough to be worth steps. */
   isLong(codes: Codes): boolean {
-    return codes.count * 2 * codes.stride > STEP_BYTES;
+    return codes.count * bytesOf(codes) > STEP_BYTES;
   }
 
   /** Look at some rows, in blocks that stay in the cache from query to query. */
   #rows(codes: Codes, first: number, end: number): Look {
-    const { stride } = codes;
     return (asks) => {
-      const block = asks.length > 1 ? Math.ceil(BLOCK_BYTES / (2 * stride) / 4) * 4 : end - first;
+      const block = asks.length > 1 ? Math.ceil(BLOCK_BYTES / bytesOf(codes) / 4) * 4 : end - first;
       for (let start = first; start < end; start += block) {
         const stop = Math.min(end, start + block);
         for (const ask of asks) this.#kernel.scan(ask, start, stop);
@@ -197,11 +194,11 @@ export class Scanner {
 
   /** An ask as the kernel has it (kernel/scan.ts), made ready. It lies here between passes, for vectors may move. */
   #ask(query: Query, codes: Codes, k: number): Bytes {
-    const { dim, stride } = codes;
+    const { dim } = codes;
     if (query.codes.length !== dim || dim > LARGEST_DIM) {
       throw new InsituError("invalid-argument", `A query of ${query.codes.length} against vectors of ${dim}.`);
     }
-    const ask = new Uint8Array(HEAD + 8 * stride + 8 * k);
+    const ask = new Uint8Array(bestAt(codes) + 8 * k);
     const head = new DataView(ask.buffer);
     head.setInt32(4, k, true);
     head.setFloat32(8, query.scale, true);
@@ -220,7 +217,7 @@ export class Scanner {
   /** `look` with all of `asks` in the memory of the kernel; what they hold then, in order if this was the `last` of them. */
   #pass(asks: Bytes[], codes: Codes, look: Look, last = true): Found[] {
     const top = this.#end;
-    const wanted = asks.filter((ask) => ask.length > HEAD + 8 * codes.stride); // others want nothing
+    const wanted = asks.filter((ask) => ask.length > bestAt(codes)); // others want nothing
     const at = wanted.map((ask) => this.#allocate(ask.length));
     wanted.forEach((ask, i) => new Uint8Array(this.#memory.buffer, at[i]!, ask.length).set(ask));
     this.#use(codes);
@@ -230,7 +227,7 @@ export class Scanner {
     this.#end = top; // what one pass needs is free again
     return asks.map(({ buffer }) => {
       const head = new Int32Array(buffer, 0, 2);
-      const [found, k, best] = [head[0]!, head[1]!, HEAD + 8 * codes.stride];
+      const [found, k, best] = [head[0]!, head[1]!, bestAt(codes)];
       return { scores: new Float32Array(buffer, best, found), positions: new Int32Array(buffer, best + 4 * k, found) };
     });
   }
@@ -247,6 +244,16 @@ export class Scanner {
     if (missing > 0) this.#memory.grow(Math.ceil(missing / PAGE));
     return start;
   }
+}
+
+/** The bytes of a vector: both its halves. */
+function bytesOf({ stride }: Codes): number {
+  return 2 * stride;
+}
+
+/** Where the best begin in an ask: after its head, its components, and these in the order of the halves. */
+function bestAt({ stride }: Codes): number {
+  return HEAD + 8 * stride;
 }
 
 /** A vector as a query: nearly nothing is lost, and codes of 8 bits would lose as much as the documents' own do. */

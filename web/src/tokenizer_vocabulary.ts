@@ -1,7 +1,7 @@
 // The compact vocabulary file (py/insitu/model/vocabulary.py): all tokens in one buffer, found by hash. DESIGN.md, "Token ids".
 
 import { BEGINNING_BITS, FACTOR, PAIR, PAIR_BITS, SPREAD } from "../kernel/hash.ts";
-import { fetchBytes, type Bytes } from "./download.ts";
+import { fetchModule, type Bytes } from "./download.ts";
 import { InsituError } from "./errors.ts";
 import type { Place } from "./place.ts";
 
@@ -122,7 +122,7 @@ export class Vocabulary {
 
   /** Fetch the kernel. */
   static async kernel(place: Place): Promise<WebAssembly.Module> {
-    return WebAssembly.compile(await fetchBytes(place("vocabulary.wasm")));
+    return fetchModule(place("vocabulary.wasm"));
   }
 
   /** Code: `model-corrupt`. */
