@@ -170,11 +170,11 @@ class Interrupted(FolderStore):
 
     between: Callable[[], Awaitable[Any]] | None = None
 
-    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
         if self.between:
             write, self.between = self.between, None
             await write()
-        return await super().texts(numbers, passages)
+        return await super().texts(numbers)
 
 
 @pytest.mark.parametrize("query", [None, "the blue car"])

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -282,3 +285,19 @@ def test_a_manifest_like_an_unknown_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.json").write_text('{"like": "nobody"}')
     with pytest.raises(ModelCorrupt, match="nobody"):
         manifest.load(str(tmp_path))
+
+
+@pytest.mark.slow
+def test_an_export_of_full_size_takes_less_than_4_gb(tmp_path: Path) -> None:
+    """In float32, which takes the most. The mapped pages of the checkpoint, 1.2 GB, are counted too."""
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "insitu", "models", "export", str(make(tmp_path / "full", full=True))]
+    try:
+        with subprocess.Popen([*command, "--variant", "fp32", "--out", str(out)], stderr=subprocess.DEVNULL) as process:
+            _, status, usage = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        assert (out / "rows.fp32.bin").stat().st_size > 800_000_000
+        assert usage.ru_maxrss * 1024 < 4e9
+    finally:
+        shutil.rmtree(tmp_path)  # 2.4 GB, which pytest would keep

@@ -224,9 +224,9 @@ def test_the_index_is_kept_and_only_what_is_new_is_read(tmp_path: Path, monkeypa
         read: list[int] = []
         texts = FolderStore.texts
 
-        async def watched(self: FolderStore, numbers: Any, passages: Any = ()) -> Any:
+        async def watched(self: FolderStore, numbers: Any) -> Any:
             read.extend(numbers)
-            return await texts(self, numbers, passages)
+            return await texts(self, numbers)
 
         monkeypatch.setattr(FolderStore, "texts", watched)
         notes = await opened(tmp_path)

@@ -12,11 +12,11 @@ interface Document {
   field: string;
 }
 
-/** How often each operation was done, or what went wrong first. */
+/** How often each operation was done, and `held`, how often all texts were in memory then; or what went wrong first. */
 export async function walk(name: string, seed: number, count: number): Promise<Record<string, number> | string> {
   const chance = chanceOf(seed);
   const model = new Map<string, Document>();
-  const done: Record<string, number> = {};
+  const done: Record<string, number> = { held: 0 };
   const handles = [await openStore(name), await openStore(name)] as [CollectionStore, CollectionStore];
   const some = (most: number): string[] => [...new Set(Array.from({ length: 1 + chance(most) }, () => IDS[chance(60)]!))];
   const meta = async () => JSON.parse((await handles[0].meta())!) as { segments: [number, number][]; dead: number };
@@ -58,6 +58,11 @@ export async function walk(name: string, seed: number, count: number): Promise<R
       put(ids, stamp);
     },
     reembed: (store) => renew(store),
+    /** Texts are read into memory when nobody writes. */
+    async pause(store) {
+      await passages(store, IDS);
+      await new Promise((done) => setTimeout(done, 30));
+    },
     async reopen(store) {
       store.close();
       handles[handles.indexOf(store)] = await openStore(name);
@@ -65,21 +70,34 @@ export async function walk(name: string, seed: number, count: number): Promise<R
   };
   const bag = [
     ...Array(40).fill("put"), ...Array(20).fill("delete"), ...Array(10).fill("touch"), ...Array(8).fill("fold"),
-    ...Array(5).fill("reopen"), "compact", "compact", "import", "reembed",
+    ...Array(5).fill("reopen"), ...Array(10).fill("pause"), "compact", "compact", "import", "reembed",
   ] as string[];
   for (let i = 0; i < count; i++) {
     const act = bag[chance(bag.length)]!;
     try {
       await acts[act]!(handles[chance(2)]!, `stamp ${i}`);
       done[act] = (done[act] ?? 0) + 1;
-      const wrong = await compare(handles[chance(2)]!, model, i % 10 === 0);
+      const asked = handles[chance(2)]!;
+      const wrong = await compare(asked, model, i % 10 === 0);
       if (wrong) return `${i} ${act}: ${wrong}`;
+      const { here, there } = await passages(asked, IDS);
+      if (here !== undefined && here !== there) return `${i} ${act}: in memory are ${here}, stored are ${there}`;
+      done["held"]! += Number(here !== undefined);
     } catch (error) {
       return `${i} ${act}: ${(error as Error).stack}`;
     }
   }
   for (const store of handles) store.close();
   return done;
+}
+
+/** What an answer would show of documents, and of some that are gone: from memory, if it is there, and as it is stored. */
+async function passages(store: CollectionStore, ids: string[]): Promise<{ here: string | undefined; there: string }> {
+  const { revision } = JSON.parse((await store.news(0, 0, 0)).meta) as { revision: number };
+  const found = JSON.parse(await store.find(JSON.stringify(ids))) as ([number: number, hash: string, rows: number] | null)[];
+  const places = found.flatMap((one) => (one ? [one[0] - 1, 0, one[0], one[2] - 1] : []));
+  const here = store.held(Int32Array.from(places), revision);
+  return { here, there: await store.passages(Int32Array.from(places), revision) };
 }
 
 /** What does not agree. */

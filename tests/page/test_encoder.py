@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
+from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
 from page.conftest import Serve, caught, opened_on, settled, until, wait
 from page.folder import Served
+from page.rows.tab import QUIET
 from page.texts import SCRIPTS
 
 # Of many lengths: rows of a tile that is not full, panels of keys that are not, more than one run of rows.
@@ -149,6 +152,11 @@ def test_with_rows_on_demand_golden_texts_are_asked_when_the_page_is_idle(
     assert page.evaluate("async () => (await insitu.search('cats'))[0].title") == "Keeping cats"
 
 
+def test_with_rows_on_demand_golden_texts_are_asked_where_a_page_saves_data_too(page: Page, serve_site: Serve) -> None:
+    assert not opened_with(page, serve_site(script=QUIET), rows="stream")["checked"]
+    assert becomes(page, "checked")["engine"] == "insitu"
+
+
 def remembered(page: Page) -> list[str]:
     keys = page.evaluate("async () => (await (await caches.open('insitu-files')).keys()).map((k) => k.url)")
     return [key for key in keys if "HeadlessChrome" in key]
@@ -183,8 +191,9 @@ def test_golden_texts_find_a_device_that_went_wrong_since(page: Page, serve_site
     assert opened_with(page, served)["engine"] == "insitu"
     assert cosines(page.evaluate(EMBED, TEXTS[:3]), right).max() < 0.9
     device = becomes(page, "engine === 'onnxruntime'")
-    assert "golden" in device["reason"] and "before (3)" in device["reason"] and not device["checked"]
+    assert "golden" in device["reason"] and "before (3)" in device["reason"]
     assert cosines(page.evaluate(EMBED, TEXTS[:3]), right).min() > 0.999
+    assert becomes(page, "checked")["engine"] == "onnxruntime", "where it turned to is tried too"
     assert remembered(page) == []
     assert opened_with(page, served)["engine"] == "onnxruntime", "the next visit asks first"
     served.instead.clear()
@@ -205,6 +214,27 @@ def test_golden_texts_come_between_calls_where_these_never_end(page: Page, serve
         }"""
     )
     assert calls > 10
+
+
+def test_onnxruntime_too_is_tried_with_golden_texts_behind_the_first_answer(page: Page, serve_site: Serve) -> None:
+    device = opened_with(page, serve_site(), engine="onnxruntime")
+    assert device["engine"] == "onnxruntime" and not device["checked"]
+    assert becomes(page, "checked")["engine"] == "onnxruntime"
+    assert remembered(page) == [], "what is kept is said of the encoder"
+
+
+def test_a_model_that_makes_wrong_vectors_everywhere_makes_no_more(
+    faulty: Page, serve_site: Serve, site: Path, model_url: str
+) -> None:
+    lock = json.loads((site / model_url.lstrip("/")).read_text())
+    wrong = b64encode(np.ones(lock["full_dim"], "<f2").tobytes()).decode()
+    lock["canary"][1]["embedding"] = wrong
+    device = opened_with(faulty, serve_site(instead={model_url: json.dumps(lock).encode()}), model=model_url)
+    assert device["engine"] == "onnxruntime" and "golden" in device["reason"]
+    assert faulty.evaluate(EMBED, ["cats"]), "a first answer waits for none of them"
+    assert "before (1)" in becomes(faulty, "reason.includes('before')")["reason"]
+    _, code, message = caught(faulty, "insitu.embed(['cats'])")
+    assert code == "model-corrupt" and "export it again" in message
 
 
 def test_without_another_engine_a_device_that_went_wrong_gives_no_more_vectors(

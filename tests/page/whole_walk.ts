@@ -44,6 +44,8 @@ class Walk {
   #writer: Hand | undefined;
   #wrote = 0;
   #past: [until: number, model: Model][] = [];
+  /** Questions that found the texts in memory. */
+  #fromMemory = 0;
 
   constructor(
     private readonly name: string,
@@ -67,6 +69,7 @@ class Walk {
       done[act] = (done[act] ?? 0) + 1;
       await this.#look(this.#hands[this.#chance(2)]!);
     }
+    if (this.#fromMemory < count / 50) throw new Error(`${this.#fromMemory} questions were answered from memory`);
     for (const { insitu } of this.#hands) insitu.close();
     this.#hands[1]!.tab.close();
     return done;
@@ -85,6 +88,13 @@ class Walk {
     delete: [200, (hand) => this.#delete(hand, this.#ids(1 + this.#chance(3)))],
     "delete many": [4, (hand) => this.#delete(hand, this.#ids(20))],
     search: [150, (hand) => this.#look(hand)],
+    "a pause": [
+      30,
+      async (hand) => {
+        await this.#look(hand);
+        await wait(50); // texts are read into memory when nobody writes
+      },
+    ],
     "search while the other tab puts": [
       20,
       async (hand, other) => {
@@ -291,8 +301,9 @@ class Walk {
     const mine = hand === this.#writer;
     for (;;) {
       const start = performance.now();
+      const held = (await hand.notes.stats()).held > 0;
       const found = JSON.stringify(await ask(hand.notes));
-      if (found === JSON.stringify(wanted(this.#model))) return;
+      if (found === JSON.stringify(wanted(this.#model))) return void (this.#fromMemory += Number(held));
       const past = this.#past.filter(([until]) => start - until < SEEN + 50).map(([, model]) => model);
       if (mine || start - this.#wrote > SEEN + 50 || !past.some((model) => found === JSON.stringify(wanted(model)))) {
         const late = `${(start - this.#wrote).toFixed()} ms after the last write`;

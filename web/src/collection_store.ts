@@ -3,7 +3,7 @@
 // The web half of `insitu.collection.store.Store`, which says what each call means; DESIGN.md, "Collections", has the layout.
 // Nothing is awaited inside a transaction but its own requests: it would be over.
 
-import { apply, compact, fold, type Change } from "./content.ts";
+import { apply, compact, fold, type Change, type Changed } from "./content.ts";
 import { columnOf, placesOf, type Columns } from "./columns.ts";
 import {
   Database,
@@ -19,14 +19,18 @@ import {
 import { Ids, alive } from "./entries.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./download.ts";
+import { HeldTexts, mayHold, shown } from "./held_texts.ts";
 import { adopt } from "./staging.ts";
 import { join, nothing, rowsOf, take } from "./segments.ts";
-import { passageOf, readTexts } from "./texts.ts";
+import { readBlocks, readTexts } from "./texts.ts";
 import type { Kept } from "./words.ts";
 
 const NAME = "insitu collection ";
 /** Milliseconds after which the record is looked at even if no other tab has said that it wrote: it may have died. */
 const TRUST = 1000;
+/** Blocks of texts that are read into memory at once, and the milliseconds before each time: questions meanwhile hardly wait. */
+const [BLOCKS, PAUSE] = [16, 10];
+const UNCHANGED: Changed = { gone: [], touched: [], put: [] };
 
 /** What `news` gives; see `insitu.collection.store.News`. `parts` are shards for `GrowingCodes`. */
 export interface News {
@@ -51,9 +55,17 @@ export class CollectionStore {
   #ids = new Ids();
   /** Of the content that is made beside it. */
   #nextIds = new Ids();
+  #held: HeldTexts | undefined;
+  /** Those that are being read. */
+  #holding: HeldTexts | undefined;
+  /** Bytes of a collection, as its record has them, whose texts were too many. */
+  #tooMany = Infinity;
 
   private constructor(private readonly name: string) {
-    this.#db = new Database(NAME + name, () => (this.#stale = true));
+    this.#db = new Database(NAME + name, () => {
+      this.#stale = true;
+      this.#release();
+    });
     if ("BroadcastChannel" in globalThis) {
       this.#channel = new BroadcastChannel(NAME + name);
       this.#channel.onmessage = () => (this.#stale = true);
@@ -107,6 +119,7 @@ export class CollectionStore {
     this.#asked = performance.now();
     return this.#read(["segments", "dead"], async (stores, meta) => {
       this.#revision = meta.revision;
+      if (this.#held?.revision !== meta.revision) this.#held = undefined;
       const reset = meta.epoch !== epoch;
       const known = reset ? 0 : rows;
       const range = above(reset ? 0 : changes);
@@ -155,22 +168,65 @@ export class CollectionStore {
     });
   }
 
-  /** `passages`: of each document this one alone. */
-  async texts(numbers: Int32Array, passages?: Int32Array): Promise<string> {
+  async texts(numbers: Int32Array): Promise<string> {
     const [found] = await this.#texts(numbers);
     return JSON.stringify(
-      Array.from(numbers, (number, i) => {
+      Array.from(numbers, (number) => {
         const t = found.get(number);
-        if (!passages?.length) return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
-        return t && [t.id, t.title, passageOf(t, passages[i]!), [], t.hash, t.fields];
+        return t && [t.id, t.title, t.text, t.cuts, t.hash, t.fields];
       }),
     );
+  }
+
+  /** `passages`, if what they need is in memory. */
+  held(places: Int32Array, revision: number): string | undefined {
+    return this.#held?.revision === revision ? this.#held.passages(places) : undefined;
+  }
+
+  /** `places`: number and position in the document, one pair after another. */
+  async passages(places: Int32Array, revision: number): Promise<string> {
+    const [texts, meta] = await this.#texts(numbersOf(places));
+    if (meta.revision !== revision) this.#stale = true;
+    else void this.#hold(meta);
+    return shown(places, (number) => texts.get(number));
+  }
+
+  /** Read all texts into memory, a few at a time, beside other work. */
+  async #hold(meta: Meta): Promise<void> {
+    if (this.#holding || !mayHold(meta) || meta.bytes >= this.#tooMany) return;
+    const held = (this.#holding = new HeldTexts(meta.revision));
+    try {
+      for (let after = -1; ;) {
+        await new Promise((done) => setTimeout(done, PAUSE));
+        if (this.#holding !== held) break;
+        const [{ texts, last, more }, now] = await this.#db.read(["texts"], this.#side, (stores, record) =>
+          Promise.all([readBlocks(stores, after, BLOCKS), record]),
+        );
+        if (now?.revision !== meta.revision || this.#moved(now)) break; // somebody wrote: another answer begins anew
+        if (!held.add(texts)) {
+          this.#tooMany = meta.bytes;
+          break;
+        }
+        if (!more) {
+          this.#held = held;
+          break;
+        }
+        after = last;
+      }
+    } catch {
+      // whoever asks the database for an answer is told why
+    }
+    if (this.#holding === held) this.#holding = undefined;
+  }
+
+  #release(): void {
+    this.#held = this.#holding = undefined;
   }
 
   /** `rows`: number and position in the document, one pair after another. */
   async full(rows: Int32Array): Promise<Bytes | undefined> {
     const count = rows.length / 2;
-    const [texts, { full: size }] = await this.#texts(new Set(rows.filter((_, i) => i % 2 === 0)));
+    const [texts, { full: size }] = await this.#texts(numbersOf(rows));
     const found = new Uint8Array(count * (size + 4));
     for (let i = 0; i < count; i++) {
       const text = texts.get(rows[2 * i]!);
@@ -199,8 +255,9 @@ export class CollectionStore {
   async commit(change: string, codes: Bytes, full: Bytes): Promise<string> {
     return this.#write(async (stores, old) => {
       const given = JSON.parse(change) as Change;
-      const { meta, numbers, deleted } = await apply(stores, this.#ids, present(old), given, codes, full);
-      return [meta, JSON.stringify([meta.revision, numbers, deleted])];
+      const { meta, deleted, changed } = await apply(stores, this.#ids, present(old), given, codes, full);
+      const numbers = changed.put.map(([number]) => number);
+      return [meta, JSON.stringify([meta.revision, numbers, deleted]), changed];
     });
   }
 
@@ -286,7 +343,7 @@ export class CollectionStore {
   async about(): Promise<string> {
     const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
     const persisted = (await navigator.storage?.persisted?.()) ?? false;
-    return JSON.stringify({ place: "indexeddb", usage, quota, persisted });
+    return JSON.stringify({ place: "indexeddb", usage, quota, persisted, held: this.#held?.bytes ?? 0 });
   }
 
   async room(): Promise<number | undefined> {
@@ -320,16 +377,21 @@ export class CollectionStore {
     }
   }
 
-  /** One transaction; then everybody is told. */
-  async #write<T>(work: (stores: Write, meta: Meta | undefined) => Promise<[Meta, T]>): Promise<T> {
+  /** One transaction; then everybody is told. `work` gives the new record, what the call returns, and what became of texts. */
+  async #write<T>(work: (stores: Write, meta: Meta | undefined) => Promise<[Meta, T, Changed?]>): Promise<T> {
     for (;;) {
       const found = await this.#db.write("meta", this.#side, async (stores, old) => {
         if (old && this.#moved(old)) return [old, undefined];
-        const [meta, value] = await work(stores, old);
-        return [{ ...meta, side: stores.side }, { value }];
+        const [meta, value, changed = UNCHANGED] = await work(stores, old);
+        return [
+          { ...meta, side: stores.side },
+          { value, changed, before: old?.revision, after: meta.revision },
+        ];
       });
       if (found) {
         this.#told();
+        const held = this.#held?.revision === found.before ? this.#held : undefined;
+        this.#held = held?.follow(found.after, found.changed) ? held : undefined;
         return found.value;
       }
       await this.#find();
@@ -344,6 +406,7 @@ export class CollectionStore {
     this.#side = await this.#db.read([], "", async (_, meta) => (await meta)?.side ?? "");
     this.#ids = new Ids();
     this.#nextIds = new Ids();
+    this.#release();
   }
 
   #told(): void {
@@ -352,9 +415,15 @@ export class CollectionStore {
   }
 
   close(): void {
+    this.#release();
     this.#db.close();
     this.#channel?.close();
   }
+}
+
+/** Of places, each number once. */
+function numbersOf(places: Int32Array): Set<number> {
+  return new Set(places.filter((_, i) => i % 2 === 0));
 }
 
 function other(meta: Meta | undefined): Side {

@@ -95,6 +95,8 @@ export interface CollectionStats {
   quota?: number;
   /** Whether the browser promised not to remove it when space is short. */
   persisted: boolean;
+  /** Bytes of texts that this page has in memory, so that a search need not read them; 0: not yet, or there are too many. */
+  held: number;
   /** Whether this page once stored documents here, and the browser or the visitor has removed them since. */
   evicted: boolean;
 }

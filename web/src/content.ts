@@ -23,6 +23,13 @@ export interface Change {
   full: number;
 }
 
+/** What a commit did to documents, by their numbers. */
+export interface Changed {
+  gone: number[];
+  touched: [number: number, fields: Record<string, unknown>][];
+  put: [number: number, document: Change["put"][number]][];
+}
+
 export async function apply(
   stores: Write,
   ids: Ids,
@@ -30,7 +37,7 @@ export async function apply(
   change: Change,
   codes: Bytes,
   full: Bytes,
-): Promise<{ meta: Meta; numbers: number[]; deleted: number }> {
+): Promise<{ meta: Meta; deleted: number; changed: Changed }> {
   if (change.put.length && (change.space !== meta.space || change.full !== meta.full)) {
     throw new InsituError(
       "space-mismatch",
@@ -55,16 +62,17 @@ export async function apply(
     }
     await texts.flush();
   }
-  await touch(stores, ids, texts, change.touch);
+  const touched = await touch(stores, ids, texts, change.touch);
   const total = change.put.reduce((sum, { rows }) => sum + rows, 0);
   const rowNumbers = new Uint32Array(total);
-  const numbers: number[] = [];
+  const put: Changed["put"] = [];
   const listing = new Listing();
   let row = 0;
   await texts.load(total ? [next.next] : []); // the others' blocks are new
-  for (const { rows, ...document } of change.put) {
+  for (const item of change.put) {
+    const { rows, ...document } = item;
     const number = next.next++;
-    numbers.push(number);
+    put.push([number, item]);
     rowNumbers.fill(number, row, row + rows);
     const own = full.length ? rowsOf(full, total, row, rows).slice().buffer : new ArrayBuffer(0);
     texts.set(number, { ...document, full: own });
@@ -84,15 +92,22 @@ export async function apply(
   }
   if (gone.length) done.push(stores.get("dead").put(Uint32Array.from(gone), ++next.changes));
   await Promise.all(done);
-  return { meta: next, numbers, deleted: deleted.length };
+  return { meta: next, deleted: deleted.length, changed: { gone, touched, put } };
 }
 
-/** New fields of documents whose text stays. */
-export async function touch(stores: Write, ids: Ids, texts: Texts, changes: Change["touch"]): Promise<void> {
+/** New fields of documents whose text stays; which ones. */
+export async function touch(
+  stores: Write,
+  ids: Ids,
+  texts: Texts,
+  changes: Change["touch"],
+): Promise<Changed["touched"]> {
+  const touched: Changed["touched"] = [];
   const blocks = new Map<number, [number, Record<string, unknown>][]>();
   for (const [id, fields] of changes) {
     const number = ids.find(id);
     if (number === undefined) continue;
+    touched.push([number, fields]);
     await texts.load([number]);
     const text = await texts.get(number);
     if (text) texts.set(number, { ...text, fields });
@@ -106,6 +121,7 @@ export async function touch(stores: Write, ids: Ids, texts: Texts, changes: Chan
     for (const [number, fields] of fresh) setFields(block, block.numbers.indexOf(number), fields);
     await entries.put(block, key);
   }
+  return touched;
 }
 
 export async function fold(stores: Write, meta: Meta, firsts: Int32Array): Promise<Meta> {

@@ -56,11 +56,12 @@ export class Engine {
   /** Batches so far, and the milliseconds that the model ran. */
   readonly runs = { batches: 0, took: 0 };
   #turn: Promise<unknown> = Promise.resolve();
-  #unproven = false;
+  #unproven: boolean;
+  #proving: Promise<void> | undefined;
   /** Whether the canaries came out right in an earlier visit. */
   #remembered = false;
   /** What the canaries said, where nothing else could be opened: no batch runs before something is. */
-  #condemned: unknown;
+  #condemned: Error | undefined;
   /** Texts embedded while the canaries had not run. */
   #early = 0;
   #asking = 0;
@@ -73,6 +74,7 @@ export class Engine {
     this.#device = device;
     this.#options = options;
     this.#rows = options.rows;
+    this.#unproven = options.canaries.length > 0;
     const { name, engine, threads } = device;
     this.device = { used: name, engine, threads, reason, checked: false };
   }
@@ -81,8 +83,8 @@ export class Engine {
    * `graph` is given back: a large one takes as much memory as the weights made of it.
    *
    * Another device than onnxruntime's WASM is used only after its canaries gave their golden vectors. The encoder's wait for
-   * `prove` where their rows would have to be fetched before the first answer, and where an earlier visit has seen them. Code:
-   * `model-corrupt`.
+   * `prove` where their rows would have to be fetched before the first answer, and where an earlier visit has seen them; those of
+   * the last device always do, as there is nothing to turn to. Code: `model-corrupt`.
    */
   static async open(graph: Graph, options: EngineOptions): Promise<Engine> {
     if (!options.first) return new Engine(await handed(graph, options.last), options, "");
@@ -90,7 +92,6 @@ export class Engine {
     try {
       device = await handed(graph, options.first);
       const engine = new Engine(device, options, "");
-      engine.#unproven = true;
       engine.#remembered = (await options.trusted?.known()) ?? false;
       if (device.name === "webgpu" || (options.rows.stats.mode === "all" && !engine.#remembered))
         await engine.#singAll();
@@ -108,25 +109,32 @@ export class Engine {
 
   /**
    * Try the device with its canaries, if that was put off, when nobody waits; where they do not come out right, the model is run
-   * elsewhere. Each waits for its turn by itself, so that a call waits for one of them at most.
+   * elsewhere, and that device is tried. Each waits for its turn by itself, so that a call waits for one of them at most.
    */
-  async prove(): Promise<void> {
-    if (!this.#unproven) return;
-    if (this.#remembered) await this.#rest();
-    for (const canary of this.#options.canaries) {
-      let parts: ReadonlyMap<number, Bytes>;
-      try {
-        parts = await this.#rows.load(Int32Array.from(canary.ids));
-      } catch {
-        return; // Without a network nothing is known about the device: the next visit asks again.
+  prove(): Promise<void> {
+    return (this.#proving ??= this.#prove().finally(() => (this.#proving = undefined)));
+  }
+
+  async #prove(): Promise<void> {
+    while (this.#unproven && !this.#condemned) {
+      const device = this.#device;
+      const doubted = (): boolean => this.#device === device && !this.#condemned;
+      if (this.#remembered || device.last) await this.#rest();
+      for (const canary of this.#options.canaries) {
+        let parts: ReadonlyMap<number, Bytes>;
+        try {
+          parts = await this.#rows.load(Int32Array.from(canary.ids));
+        } catch {
+          return; // Without a network nothing is known about the device: the next visit asks again.
+        }
+        const turn = this.#turn.then(async () => {
+          if (doubted()) await this.#sing(canary, parts).catch((error) => this.#condemn(error));
+        });
+        this.#turn = turn;
+        await turn;
       }
-      const turn = this.#turn.then(async () => {
-        if (this.#unproven && !this.#condemned) await this.#sing(canary, parts).catch((error) => this.#condemn(error));
-      });
-      this.#turn = turn;
-      await turn;
+      if (doubted()) this.#passed();
     }
-    if (this.#unproven && !this.#condemned) this.#passed();
   }
 
   /** Until no call has come for a while. */
@@ -158,7 +166,7 @@ export class Engine {
   #passed(): void {
     this.#unproven = false;
     this.device.checked = this.#options.canaries.length > 0;
-    if (!this.#remembered) this.#options.trusted?.keep();
+    if (!this.#remembered && !this.#device.last) this.#options.trusted?.keep();
   }
 
   /** The canaries did not come out right after the device was used: what it has made is no good either. */
@@ -167,6 +175,14 @@ export class Engine {
     if (this.#early > 0) {
       reason += `; texts that were embedded there before (${this.#early}) may have wrong vectors: embed them again`;
       console.warn(`insitu: ${reason}`);
+    }
+    if (this.#device.last) {
+      this.device.reason = reason;
+      this.#condemned = new InsituError(
+        "model-corrupt",
+        `The model makes wrong vectors here: ${reason}. Its files and the golden vectors in its lock are not of one export: export it again.`,
+      );
+      return;
     }
     this.#condemned = new Error(reason);
     await this.#turnFrom(this.#condemned).catch((error) => {
@@ -193,7 +209,10 @@ export class Engine {
   }
 
   async #run(inputs: Inputs, block: Block, positions: Int32Array): Promise<void> {
-    if (this.#condemned) await this.#turnFrom(this.#condemned);
+    if (this.#condemned) {
+      if (this.#device.last) throw this.#condemned;
+      await this.#turnFrom(this.#condemned);
+    }
     const start = performance.now();
     let outputs: Outputs;
     try {
@@ -219,8 +238,10 @@ export class Engine {
     this.#device = other;
     const { name, engine, threads } = this.#device;
     Object.assign(this.device, { used: name, engine, threads, reason: message(error), checked: false });
-    this.#unproven = false;
+    this.#unproven = this.#options.canaries.length > 0;
+    this.#early = 0;
     this.#condemned = undefined;
+    void this.prove();
   }
 
   async #ask(inputs: Inputs): Promise<Outputs> {

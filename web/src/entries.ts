@@ -1,6 +1,7 @@
 // The documents of a collection as a put and a filter see them: ids, numbers, hashes and fields, in blocks that go with
 // the segments.
 
+import { last } from "./bisect.ts";
 import { above, type Entries, type Meta, type Stores } from "./database.ts";
 import { join } from "./segments.ts";
 
@@ -47,13 +48,8 @@ export class Ids {
 
   /** The key of the block that holds a number. */
   block(number: number): number {
-    let [low, high] = [0, this.#segments.length - 1];
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if ((this.#starts.get(this.#segments[middle]![0]) ?? 0) <= number) low = middle;
-      else high = middle - 1;
-    }
-    return this.#segments[low]![0];
+    const first = (i: number): number => this.#segments[i]![0];
+    return first(last(this.#segments.length, (i) => (this.#starts.get(first(i)) ?? 0) <= number));
   }
 }
 

@@ -75,7 +75,7 @@ export async function openHost(base: string, model: string, index: string, wante
     last: (graph) => onnx().then(() => openWasm(graph, threads)),
     again: () => loadGraph(lock, file),
   });
-  void rows.fetchAhead(Int32Array.from(engine.unproven)).then((here) => (here ? engine.prove() : undefined));
+  void rows.fetchAhead(Int32Array.from(engine.unproven)).then(() => engine.prove());
   const host = new Host(tokenizer, engine, scanner, store, lock.full_dim, index || lockUrl, new Map(), place);
   return { host, lock: lockBytes, index: entry };
 }

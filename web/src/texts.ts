@@ -1,7 +1,7 @@
 // Texts of a collection, 16 documents in a record: a request to IndexedDB costs a tenth of a millisecond, however little
 // it moves, so one for each document would be most of what a large import takes.
 
-import type { Block, Stores, Text, Write } from "./database.ts";
+import { above, type Block, type Stores, type Text, type Write } from "./database.ts";
 
 const BLOCK = 16;
 /** Characters of text and bytes of codes from which on a document has a record of its own: nobody reads it for another one. */
@@ -30,8 +30,30 @@ export async function readTexts(stores: Stores, numbers: Iterable<number>): Prom
   return found;
 }
 
+/** The next `count` blocks above the block `after`: their documents by number, the last block, and whether it may have others above it. */
+export async function readBlocks(
+  stores: Stores,
+  after: number,
+  count: number,
+): Promise<{ texts: [number: number, text: Text][]; last: number; more: boolean }> {
+  const store = stores.get("texts");
+  const [keys, blocks] = await Promise.all([
+    store.getAllKeys(above(after), count),
+    store.getAll(above(after), count) as Promise<Block[]>,
+  ]);
+  const texts: [number, Text][] = [];
+  for (const [i, block] of blocks.entries()) {
+    for (const [place, held] of block.entries()) {
+      const number = BLOCK * keys[i]! + place;
+      const text = held === null ? ((await store.get(-number)) as Text | undefined) : held;
+      if (text) texts.push([number, text]);
+    }
+  }
+  return { texts, last: keys.at(-1) ?? after, more: keys.length === count };
+}
+
 /** One passage. Cuts count as Python does: what lies beyond the basic plane is one character, not two. */
-export function passageOf({ text, cuts }: Text, passage: number): string {
+export function passageOf({ text, cuts }: Pick<Text, "text" | "cuts">, passage: number): string {
   const [start, end] = [cuts[2 * passage], cuts[2 * passage + 1]];
   if (!/[\ud800-\udbff]/.test(text)) return text.slice(start, end);
   return Array.from(text).slice(start, end).join("");

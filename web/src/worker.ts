@@ -201,7 +201,7 @@ async function open(args: OpenArgs): Promise<void> {
       const { ids } = host.tokenize(everyday(lock), lock.row_count);
       return rows.fetchAhead(Int32Array.from([...ids, ...engine.unproven]));
     })
-    .then((here) => (here ? engine.prove() : undefined));
+    .then(() => engine.prove());
 }
 
 /** A function of its own, so that nothing that lives on holds the graph: a large one is as much memory as its weights. */

@@ -21,7 +21,7 @@ from insitu.collection import folder_content
 from insitu.collection.columns import Column, Columns
 from insitu.collection.folder_content import Content
 from insitu.collection.folder_words import FolderWords
-from insitu.collection.store import VERSION, Change, Committed, Entry, Meta, News, Stored
+from insitu.collection.store import VERSION, Change, Committed, Entry, Meta, News, Passage, Stored
 from insitu.errors import CollectionCorrupt, CollectionVersion, DiskFull, WriteFailed
 
 FILE = "collection.sqlite"
@@ -83,10 +83,13 @@ class FolderStore:
         with self._transaction(write=False):
             return [self._here.find(id) for id in ids]
 
-    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
         with self._transaction(write=False):
-            found = self._here.texts(numbers)
-        return [d and d.only(at) for d, at in zip(found, passages, strict=True)] if passages else found
+            return self._here.texts(numbers)
+
+    async def passages(self, places: Sequence[tuple[int, int]], revision: int) -> list[Passage | None]:
+        found = await self.texts([number for number, _ in places])
+        return [stored.passage(at) if stored else None for stored, (_, at) in zip(found, places, strict=True)]
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         codes, scales = [], []

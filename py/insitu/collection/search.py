@@ -10,7 +10,7 @@ from typing import Any
 
 from insitu.collection.fuse import fuse
 from insitu.collection.memory import Memory
-from insitu.collection.store import Store, Stored
+from insitu.collection.store import Passage, Store, Stored
 from insitu.collection.words import Words
 from insitu.embedder import Embedder
 from insitu.index.search import RESCORE_LEAST, RESCORE_PER_HIT
@@ -64,7 +64,7 @@ class Searcher:
                 await self._held.refresh(again=True)
             # Not whole: a document went while it was read, replaced or deleted, and the answer is to be of one state.
             # If nobody wrote, its text is lost, and the others are the answer.
-            if whole or revision == self._held.meta.revision:
+            if revision == self._held.meta.revision:
                 return found
 
     async def _list(self, k: int, where: object) -> tuple[list[Found], bool]:
@@ -99,9 +99,9 @@ class Searcher:
         best_of = list(chosen.items())[:k]
         if unknown := [self._held.rows(n)[at] for n, at in best_of if (n, at) not in scores and self._held.rows(n)]:
             scores |= await self._compare(query, len(unknown), unknown)
-        stored = await self._store.texts([number for number, _ in best_of], [passage for _, passage in best_of])
-        found = [_found(d, scores.get(place)) for place, d in zip(best_of, stored, strict=True) if d]
-        return found, None not in stored
+        passages = await self._store.passages(best_of, self._held.meta.revision)
+        found = [_found(d, scores.get(place)) for place, d in zip(best_of, passages, strict=True) if d]
+        return found, None not in passages
 
     async def _compare(
         self, query: Any, reach: int, among: Sequence[int] | Passing | None, exact: bool = False
@@ -125,5 +125,5 @@ class Searcher:
         return dict(zip(places, scores, strict=True))
 
 
-def _found(stored: Stored, score: float | None) -> Found:
-    return Found(stored.id, stored.title, stored.text, score, stored.fields)
+def _found(of: Stored | Passage, score: float | None) -> Found:
+    return Found(of.id, of.title, of.text, score, of.fields)

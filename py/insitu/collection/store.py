@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from insitu.collection.columns import Columns
@@ -88,9 +88,19 @@ class Stored:
     hash: str
     fields: Mapping[str, Any]
 
-    def only(self, passage: int) -> Stored:
-        start, end = self.cuts[2 * passage : 2 * passage + 2]
-        return replace(self, text=self.text[start:end], cuts=())
+    def passage(self, at: int) -> Passage:
+        start, end = self.cuts[2 * at : 2 * at + 2]
+        return Passage(self.id, self.title, self.text[start:end], self.fields)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """What an answer shows of a document. `text`: of one passage."""
+
+    id: str
+    title: str
+    text: str
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -156,8 +166,14 @@ class Store(Protocol):
 
     async def find(self, ids: Sequence[str]) -> list[Entry | None]: ...
 
-    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
-        """None: the number is dead by now. `passages`: of each document this one alone, as `text` without `cuts`."""
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
+        """None: the number is dead by now."""
+
+    async def passages(self, places: Sequence[tuple[int, int]], revision: int) -> list[Passage | None]:
+        """Of (number, position in its document). None: the number is dead by now.
+
+        `revision`: that of whoever asks. If these are of another one, `changed` says so.
+        """
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         """Codes for rescoring of (number, position in its document), in the layout of `Block.full_codes`.

@@ -16,7 +16,7 @@ from pyodide.ffi import JsException, create_proxy, to_js
 
 from insitu import __version__, errors
 from insitu.collection.columns import Column, Columns
-from insitu.collection.store import Change, Committed, Entry, Meta, News, Stored
+from insitu.collection.store import Change, Committed, Entry, Meta, News, Passage, Stored
 from insitu.errors import InsituError, RuntimeUnavailable
 from insitu.model.lock import ModelLock
 from insitu.runtime import Batching, Block, Codes, FileRef, Passing, TokenIds
@@ -177,14 +177,21 @@ class WebStore:
             found = json.loads(await self._js.find(json.dumps(ids)))
         return [item and Entry(*item) for item in found]
 
-    async def texts(self, numbers: Sequence[int], passages: Sequence[int] = ()) -> list[Stored | None]:
+    async def texts(self, numbers: Sequence[int]) -> list[Stored | None]:
         with _named_errors():
-            found = json.loads(await self._js.texts(to_js(array("i", numbers)), to_js(array("i", passages))))
+            found = json.loads(await self._js.texts(to_js(array("i", numbers))))
         return [item and Stored(*item) for item in found]
+
+    async def passages(self, places: Sequence[tuple[int, int]], revision: int) -> list[Passage | None]:
+        asked = _pairs(places)
+        with _named_errors():
+            # What is in memory comes at once: a turn of the event loop less.
+            found = self._js.held(asked, revision) or await self._js.passages(asked, revision)
+        return [item and Passage(*item) for item in json.loads(found)]
 
     async def full(self, rows: Sequence[tuple[int, int]]) -> bytes | None:
         with _named_errors():
-            found = await self._js.full(to_js(array("i", [part for row in rows for part in row])))
+            found = await self._js.full(_pairs(rows))
         return None if found is None else bytes(found.to_bytes())
 
     async def columns(self, names: Sequence[str], rows: array[int]) -> Columns:
@@ -278,6 +285,10 @@ class WebWords:
         chosen = () if among is None else (to_js(array("I", among)),)
         found = [int(part) for part in self._js.find(" ".join(terms), k, *chosen).to_py()]
         return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _pairs(places: Sequence[tuple[int, int]]) -> Any:
+    return to_js(array("i", [part for place in places for part in place]))
 
 
 def _uint32(js: Any) -> array[int]:
