@@ -74,16 +74,20 @@ export async function startPython(
     const stored = snapshots.only(); // read while the name of the interpreter is on its way
     const { python, lock } = await assets;
     const snapshot = new Snapshot(snapshots, python);
-    const memory = await snapshot.take(await stored);
-    if (!memory) await begun;
+    let module: { HEAP8: Int8Array } | undefined;
+    const kept = await snapshot.take(await stored, () => module!.HEAP8);
+    if (!kept) await begun;
     onStep("snapshot");
-    const [{ loadPyodide }, { default: createPyodideModule }] = (await scripts) as [Scripts, { default: unknown }];
+    const [{ loadPyodide }, { default: create }] = (await scripts) as [
+      Scripts,
+      { default: (settings: object) => never },
+    ];
     onStep("pyodide scripts");
     const boot = (options: object): Promise<PyodideAPI> =>
       failing(
         loadPyodide({
           indexURL: folder,
-          createPyodideModule: createPyodideModule as never,
+          createPyodideModule: async (settings: object) => (module = await create(settings)),
           // The address changes with the content: a cache must not pair a new interpreter with an old library.
           stdLibURL: `${place("pyodide/python.zip")}?${python.slice(0, 16)}`,
           packageBaseUrl: folder,
@@ -93,11 +97,11 @@ export async function startPython(
         }),
       );
     let py: PyodideAPI | undefined;
-    if (memory) {
+    if (kept) {
       try {
-        py = await within(SNAPSHOT_LIMIT, boot({ _loadSnapshot: memory }));
+        py = await within(SNAPSHOT_LIMIT, boot({ _loadSnapshot: kept }));
         snapshot.state = "used";
-        release(memory); // 31 MB, which Pyodide keeps and nobody reads again
+        release(kept); // Pyodide keeps it, and nobody reads it again
       } catch (error) {
         await snapshot.refuse(error);
       }
