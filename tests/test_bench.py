@@ -76,3 +76,29 @@ def test_variants_are_made_together_as_each_alone(tmp_path: Path, monkeypatch: p
     made = (folders["q4"] / "model.lock.json").stat().st_mtime_ns
     assert gemma.prepare(tmp_path, full=False) == folders
     assert (folders["q4"] / "model.lock.json").stat().st_mtime_ns == made, "they are there and are not made again"
+
+
+@pytest.mark.browser
+@pytest.mark.slow
+def test_what_a_page_holds_is_measured_without_a_debugger(
+    monkeypatch: pytest.MonkeyPatch, model_dir: Path, web_dist: Path, chromium_path: str
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests/bench"))
+    import unwatched
+    from browser import Site
+
+    monkeypatch.setattr(unwatched, "GIVEN_BACK_S", 2)
+    site = Site({"bench": ROOT / "tests/bench", "insitu": web_dist, "model": model_dir})
+    try:
+        blank = unwatched.blank(chromium_path, site)
+        options = {"base": "/insitu", "model": "/model/model.lock.json"}
+        visits = unwatched.visits(chromium_path, site, options, "where is the kettle")
+        with pytest.raises(RuntimeError, match="The page failed"):
+            unwatched.visits(chromium_path, site, options | {"model": "/model/none.json"}, "where is the kettle")
+    finally:
+        site.close()
+    graph = read_lock(model_dir).graph.bytes
+    for visit in visits:
+        assert visit.counted > graph
+        for held in (visit.at_once, visit.later):
+            assert held.resident > blank.resident + graph and blank.private + graph < held.private < held.resident

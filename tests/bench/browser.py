@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import mimetypes
 import os
 import shutil
@@ -12,6 +13,7 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from playwright.sync_api import Page, Playwright
 
@@ -33,8 +35,9 @@ VISIT = b"""<!doctype html><meta charset=utf-8><link rel=icon href=data:,><title
 <link rel=modulepreload href=/insitu/insitu.js>
 <script type=module>
 import "/bench/ours.js";
-const [options, question] = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+const [options, question, tells] = JSON.parse(decodeURIComponent(location.hash.slice(1)));
 globalThis.result = bench.first(options, question);
+if (tells) bench.tell(globalThis.result);
 </script>"""
 PAGE_TIMEOUT_MS = 600_000
 SET_UP = Path(__file__).resolve().parents[2] / ".build/chromium"
@@ -42,11 +45,12 @@ SET_UP = Path(__file__).resolve().parents[2] / ".build/chromium"
 
 class Site:
     """Folders under one cross-origin isolated origin on 127.0.0.1. `base` is its URL; `served` the files asked for,
-    `parts` the bytes sent of files of which a part was asked for."""
+    `parts` the bytes sent of files of which a part was asked for, `told` what pages told of themselves by name."""
 
     def __init__(self, folders: Mapping[str, Path]) -> None:
         self.served: list[Path] = []
         self.parts: Counter[Path] = Counter()
+        self.told: dict[str, Any] = {}
         self.folders = dict(folders)
         site = self
 
@@ -54,7 +58,10 @@ class Site:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                body, kind, part = site.read(self.path.split("?")[0], self.headers.get("Range", ""))
+                path, _, query = self.path.partition("?")
+                if path == "/told":
+                    site.told |= json.loads(unquote(query))
+                body, kind, part = site.read(path, self.headers.get("Range", ""))
                 self.send_response(404 if body is None else 206 if part else 200)
                 self.send_header("Content-Type", kind)
                 if part:
@@ -83,6 +90,8 @@ class Site:
         part, which one it is (Content-Range). None if there is none."""
         if path.endswith("/blank.html"):
             return BLANK, "text/html", ""
+        if path == "/told":
+            return b"", "text/plain", ""
         if path.endswith("/visit.html"):
             return VISIT, "text/html", ""
         prefix, _, rest = path.lstrip("/").partition("/")
@@ -109,6 +118,10 @@ def chromium() -> str | None:
     """The Chromium to measure: INSITU_CHROMIUM, the one that was set up, the system's; None: Playwright's own."""
     known = SET_UP.read_text().strip() if SET_UP.exists() else None
     return os.environ.get("INSITU_CHROMIUM") or known or shutil.which("chromium")
+
+
+def executable(playwright: Playwright) -> str:
+    return chromium() or playwright.chromium.executable_path
 
 
 @contextmanager

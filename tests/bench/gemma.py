@@ -13,13 +13,13 @@ from typing import Any
 
 from playwright.sync_api import Page, Playwright
 
+import unwatched
 import visit
-from browser import Site, new_page
+from browser import Site, executable, new_page
 from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.model.manifest import load
 from ours import NativeSubject, PageSubject
-from processes import held, of_kind
 from report import Report
 
 VARIANTS = ("int8", "q8", "q4")
@@ -54,17 +54,19 @@ def prepare(out: Path, *, full: bool = True) -> dict[str, Path]:
 def measure(
     playwright: Playwright, report: Report, folders: dict[str, Path], web: Path, threads: int, rounds: int
 ) -> None:
-    """Texts of each size in the page and natively, in turns; then what the tab holds."""
+    """What the tab holds; then texts of each size in the page and natively, in turns."""
     for variant, folder in folders.items():
         native = NativeSubject(folder, threads)
-        site = Site({"bench": visit.HERE, "ours": web, "model": folder})
+        site = Site({"bench": visit.HERE, "insitu": web, "model": folder})
         try:
+            _memory(playwright, report, site, variant, threads)
             with new_page(playwright, f"{site.base}/blank.html") as page:
-                ours = PageSubject(page, bench="/bench", base="/ours", model="/model/model.lock.json", threads=threads)
+                ours = PageSubject(
+                    page, bench="/bench", base="/insitu", model="/model/model.lock.json", threads=threads
+                )
                 subjects = {"page": ours.each, "native": native.each}
                 for size, budget in SIZES.items():
                     _turns(report, subjects, native, size, budget, variant, threads, rounds)
-                _memory(report, page, variant, threads)
             with new_page(playwright, f"{site.base}/blank.html") as page:
                 _first_visit(report, page, site, native, variant, threads)
         finally:
@@ -74,6 +76,17 @@ def measure(
         report.add(f"EmbeddingGemma's size, {variant}: graph", "file", threads, "MB", [graph.bytes / 1e6])
         if variant in GRAPH_MEGABYTES:
             report.check(f"{variant} graph", graph.bytes / 1e6, "<=", GRAPH_MEGABYTES[variant], "MB")
+
+
+def blank(playwright: Playwright, report: Report) -> None:
+    """What Chromium takes for a page with nothing in it."""
+    site = Site({})
+    try:
+        held = unwatched.blank(executable(playwright), site)
+    finally:
+        site.close()
+    for what, size in (("resident set of its process", held.resident), ("of that, private to it", held.private)):
+        report.add("a blank page: memory of the tab", what, None, "MB", [size / 1e6])
 
 
 def visits(playwright: Playwright, report: Report, folders: dict[str, Path], web: Path, rounds: int) -> None:
@@ -128,23 +141,25 @@ def sized(size: int, number: int, native: NativeSubject) -> str:
     return text
 
 
-def _memory(report: Report, page: Page, variant: str, threads: int) -> None:
-    """What the page's process holds after the answers, before and after collecting garbage, and the browser's count."""
-    assert page.context.browser is not None
-    renderer = max(of_kind(page.context.browser, "renderer"), key=lambda process: held(process, "VmRSS"))
-
-    def private() -> float:
-        """Of the resident set Chromium's own code is shared with all its processes."""
-        return sum(held(renderer, name, "smaps_rollup") for name in ("Private_Clean", "Private_Dirty")) / 1e6
-
-    at_once = private()
-    counted = page.evaluate("async () => (await performance.measureUserAgentSpecificMemory()).bytes")
+def _memory(playwright: Playwright, report: Report, site: Site, variant: str, threads: int) -> None:
+    """What the page's process holds with everything loaded and one answer given, and the browser's count."""
+    options = {"base": "/insitu", "model": "/model/model.lock.json", "threads": threads}
     name = f"EmbeddingGemma's size, {variant}: memory of the tab"
-    report.add(name, "measureUserAgentSpecificMemory", threads, "MB", [counted / 1e6])
-    report.add(name, "resident set of the renderer", threads, "MB", [held(renderer, "VmRSS") / 1e6])
-    report.add(name, "of that, private to it", threads, "MB", [private()])
-    report.add(name, "private, before garbage is collected", threads, "MB", [at_once])
-    report.check(f"{variant}, memory of the tab ({threads} threads)", counted / 1e6, "<=", MEMORY_MEGABYTES, "MB")
+    visits = unwatched.visits(executable(playwright), site, options, visit.QUESTION)
+    for which, found in zip(("first", "second"), visits, strict=True):
+        for what, held in (
+            ("measureUserAgentSpecificMemory", found.counted),
+            ("resident set of its process", found.later.resident),
+            ("of that, private to it", found.later.private),
+            ("private, at the answer", found.at_once.private),
+        ):
+            report.add(f"{name}, {which} visit", what, threads, "MB", [held / 1e6])
+        sizes = {"as the browser counts it": found.counted}
+        if variant == "q4":
+            sizes["resident set"] = found.later.resident
+        for what, size in sizes.items():
+            checked = f"{variant}, {which} visit, memory of the tab, {what} ({threads} threads)"
+            report.check(checked, size / 1e6, "<=", MEMORY_MEGABYTES, "MB")
 
 
 def _first_visit(report: Report, page: Page, site: Site, native: NativeSubject, variant: str, threads: int) -> None:
@@ -153,7 +168,7 @@ def _first_visit(report: Report, page: Page, site: Site, native: NativeSubject, 
     site.parts.clear()
     page.add_script_tag(url="/bench/ours.js", type="module")
     page.wait_for_function("globalThis.bench !== undefined")
-    options = {"base": "/ours", "model": "/model/model.lock.json", "threads": threads, "rows": "stream"}
+    options = {"base": "/insitu", "model": "/model/model.lock.json", "threads": threads, "rows": "stream"}
     page.evaluate("([options, question]) => bench.first(options, question)", [options, visit.QUESTION])
     rows = sum(site.parts.values())
     whole = sum(file.stat().st_size for file in dict.fromkeys(site.served) if file.parent != visit.HERE)

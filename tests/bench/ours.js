@@ -46,4 +46,17 @@ async function settled() {
   while (!(await insitu.stats()).settled) await new Promise((done) => setTimeout(done, 50));
 }
 
-globalThis.bench = { settled, open, each, bulk, first };
+/** Tell the server how the first visit goes on: nobody else is there to ask. */
+async function tell(first) {
+  const say = (what) => fetch(`/told?${encodeURIComponent(JSON.stringify(what))}`, { cache: "no-store" });
+  try {
+    await say({ answered: (await first).answered });
+    await settled();
+    await say({ settled: true });
+    await say({ counted: (await performance.measureUserAgentSpecificMemory()).bytes });
+  } catch (error) {
+    await say({ error: String(error) });
+  }
+}
+
+globalThis.bench = { tell, settled, open, each, bulk, first };

@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if "gemma" in args.only:
             with shown(progress, "a checkpoint of EmbeddingGemma's size (made once)"):
                 exports = gemma.prepare(OUT)
+            gemma.blank(playwright, report)
             for threads in args.threads:
                 with shown(progress, f"EmbeddingGemma's size, {threads}"):
                     gemma.measure(playwright, report, exports, WEB, threads, args.rounds)
