@@ -11,8 +11,9 @@ import math
 import re
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 from insitu.errors import IndexCorrupt
@@ -96,6 +97,7 @@ class FakeRuntime:
     """`embedded` lists the token counts of all texts that ran through the model; `files` the files that were read."""
 
     batching = Batching()
+    runs_on: Mapping[str, Any] = {"used": "cpu", "engine": "none", "threads": 1}
 
     def __init__(self, index_dir: Path | None = None, lock: ModelLock | None = None) -> None:
         self.lock = lock or fake_lock()

@@ -106,6 +106,7 @@ def test_deleted_and_replaced_texts_are_found_no_more(notes: Page) -> None:
     assert ids(notes, "fish tank", k=1) == ["cat"]
     stats = notes.evaluate("notes.stats()")
     assert (stats["documents"], stats["passages"], stats["dead"], stats["missing"]) == (3, 3, 2, 0)
+    assert stats["device"] == notes.evaluate("insitu.stats()")["device"] and stats["device"]["used"] == "wasm"
     notes.evaluate("(all) => notes.put(all)", NOTES)
 
 

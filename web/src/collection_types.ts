@@ -1,5 +1,7 @@
 // What a page says to a collection and hears of it. Types only.
 
+import type { Stats } from "./protocol.ts";
+
 export type FieldKind = "keyword" | "number";
 export type FieldValue = string | number | null;
 
@@ -89,6 +91,8 @@ export interface CollectionStats {
   rescore: number;
   fields: Record<string, FieldKind>;
   revision: number;
+  /** Where the model of the collection runs. */
+  device: Stats["device"];
   place: string;
   /** Of the whole site, as the browser tells it, in bytes. */
   usage?: number;

@@ -50,6 +50,11 @@ export class Host {
     return engine === "insitu" ? threads : 0;
   }
 
+  /** `stats().device`, as JSON. */
+  get runsOn(): string {
+    return JSON.stringify(this.engine.device);
+  }
+
   newBlock(count: number, dim: number): Block {
     return new Block(count, dim, this.fullDim);
   }

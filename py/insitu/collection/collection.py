@@ -320,8 +320,8 @@ class Collection:
         """What is there: `documents`, `passages`, `bytes` (vectors, texts, fields, codes for rescoring), `segments`.
 
         `missing`: documents whose vectors are damaged or cannot be read; put them again. `damaged`: the first rows of
-        the segments concerned. `auto`: why this `dim`, if this opening chose it. The rest comes from the place where
-        the collection lies.
+        the segments concerned. `auto`: why this `dim`, if this opening chose it. `device`: where the model runs. The
+        rest comes from the place where the collection lies.
         """
         await self._held.refresh()
         meta = self.meta
@@ -339,5 +339,6 @@ class Collection:
             "rescore": meta.full,
             "fields": dict(meta.fields),
             "revision": meta.revision,
+            "device": dict(self.embedder.runtime.runs_on),
             **await self.store.about(),
         }

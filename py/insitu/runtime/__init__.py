@@ -9,7 +9,7 @@ owns, so in the page they never become Python objects.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -100,6 +100,10 @@ class Runtime(Protocol):
 
     @property
     def batching(self) -> Batching: ...
+
+    @property
+    def runs_on(self) -> Mapping[str, Any]:
+        """Where the model runs now: `used` ("cpu", "wasm", "webgpu"), `engine`, `threads` of one run."""
 
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         """Ids of each text without special tokens. Texts are well-formed Unicode.

@@ -7,7 +7,7 @@ import hashlib
 import os
 import timeit
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,11 @@ class NativeRuntime:
         self._session = session
         self._tokenizer = tokenizer
         self._table = table
+
+    @property
+    def runs_on(self) -> Mapping[str, Any]:
+        threads = self._session.get_session_options().intra_op_num_threads or os.cpu_count()
+        return {"used": "cpu", "engine": "onnxruntime", "threads": threads}
 
     @classmethod
     def open(cls, model_dir: Path, *, index_dir: Path | None = None, threads: int = 0) -> NativeRuntime:

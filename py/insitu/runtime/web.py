@@ -70,6 +70,11 @@ class WebRuntime:
         threads = min(self._host.threads, 4)
         return Batching(512 * threads, None) if threads else Batching()
 
+    @property
+    def runs_on(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = json.loads(self._host.runsOn)
+        return found
+
     async def tokenize(self, texts: Sequence[str], limit: int | None = None) -> TokenIds:
         with _named_errors():
             found = self._host.tokenize(to_js(list(texts)), limit or 0)
