@@ -42,19 +42,17 @@ export class HeldTexts {
 
   /** By ascending numbers, all above those that are here. False: they are too many. */
   add(texts: [number: number, text: Shown][]): boolean {
-    const parts = texts.map(([, { id, title, text, cuts, fields }]) =>
-      encoder.encode(JSON.stringify([id, title, text, cuts, fields])),
-    );
+    if (!texts.length) return true;
+    const parts = texts.map(([, { id, title, text, cuts, fields }]) => JSON.stringify([id, title, text, cuts, fields]));
+    // One buffer, in which a character takes three bytes at most: a small one for each text would cost as much again.
+    const room = new Uint8Array(3 * parts.reduce((sum, { length }) => sum + length, 0));
     const starts = new Uint32Array(parts.length + 1);
-    parts.forEach(({ length }, i) => (starts[i + 1] = starts[i]! + length));
-    const chunk = {
-      numbers: Uint32Array.from(texts, ([number]) => number),
-      starts,
-      data: new Uint8Array(starts.at(-1)!),
-    };
-    parts.forEach((part, i) => chunk.data.set(part, starts[i]));
-    if (parts.length) this.#chunks.push(chunk);
-    this.bytes += chunk.data.length + 8 * parts.length;
+    parts.forEach((part, i) => {
+      starts[i + 1] = starts[i]! + encoder.encodeInto(part, room.subarray(starts[i])).written;
+    });
+    const data = room.slice(0, starts.at(-1));
+    this.#chunks.push({ numbers: Uint32Array.from(texts, ([number]) => number), starts, data });
+    this.bytes += data.length + 8 * parts.length;
     return this.bytes <= MOST;
   }
 
