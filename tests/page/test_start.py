@@ -180,6 +180,32 @@ def test_a_snapshot_that_is_no_good_is_dropped_in_silence(
     assert opened_on(page, served)["snapshot"]["state"] == "used"
 
 
+def test_of_a_snapshot_only_pages_that_are_not_empty_are_written(opened: Page, start_parts: bytes) -> None:
+    """As Pyodide restores one: by its length, its head, and a copy of all that follows."""
+    opened.context.route(
+        "**/snapshot.js", lambda route: route.fulfill(body=start_parts, content_type="text/javascript")
+    )
+    found = opened.evaluate(
+        """async () => {
+            const { pack, unpack } = await import('/snapshot.js');
+            const [head, page] = [112, 4096];
+            const snapshot = new Uint8Array(head + 16 * page);
+            new Uint32Array(snapshot.buffer, 0, 2).set([0x706e7300, head]);
+            for (const full of [0, 5, 6, 15]) snapshot[head + full * page + 7 * full] = full + 1;
+            const memory = new Int8Array(16 * page).fill(99);
+            const given = unpack(pack(snapshot), () => memory);
+            const before = memory.every((byte) => byte === 99);
+            const start = given.subarray(0, 8).join();
+            memory.set(given.subarray(head));
+            const pages = Array.from({length: 16}, (_, i) => memory.subarray(i * page, (i + 1) * page));
+            const right = [0, 5, 6, 15].every((i) => pages[i].join() === snapshot.slice(head + i * page).slice(0, page).join());
+            const left = pages.filter((bytes) => bytes.every((byte) => byte === 99)).length;
+            return [given.length === snapshot.length, before, start === snapshot.subarray(0, 8).join(), right, left];
+        }"""
+    )
+    assert found == [True, True, True, True, 12]
+
+
 def test_the_checksum_tells_every_change_of_a_byte(opened: Page, start_parts: bytes) -> None:
     opened.context.route(
         "**/checksum.js", lambda route: route.fulfill(body=start_parts, content_type="text/javascript")
