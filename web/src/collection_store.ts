@@ -19,7 +19,7 @@ import {
 import { Ids, alive } from "./entries.ts";
 import { InsituError } from "./errors.ts";
 import type { Bytes } from "./download.ts";
-import { HeldTexts, mayHold, shown } from "./held_texts.ts";
+import { HeldTexts, shown } from "./held_texts.ts";
 import { adopt } from "./staging.ts";
 import { join, nothing, rowsOf, take } from "./segments.ts";
 import { readBlocks, readTexts } from "./texts.ts";
@@ -28,8 +28,6 @@ import type { Kept } from "./words.ts";
 const NAME = "insitu collection ";
 /** Milliseconds after which the record is looked at even if no other tab has said that it wrote: it may have died. */
 const TRUST = 1000;
-/** Blocks of texts that are read into memory at once, and the milliseconds before each time: questions meanwhile hardly wait. */
-const [BLOCKS, PAUSE] = [16, 10];
 const UNCHANGED: Changed = { gone: [], touched: [], put: [] };
 
 /** What `news` gives; see `insitu.collection.store.News`. `parts` are shards for `GrowingCodes`. */
@@ -55,16 +53,17 @@ export class CollectionStore {
   #ids = new Ids();
   /** Of the content that is made beside it. */
   #nextIds = new Ids();
-  #held: HeldTexts | undefined;
-  /** Those that are being read. */
-  #holding: HeldTexts | undefined;
-  /** Bytes of a collection, as its record has them, whose texts were too many. */
-  #tooMany = Infinity;
+  #held = new HeldTexts((after, count) =>
+    this.#db.read(["texts"], this.#side, async (stores, record) => {
+      const [blocks, meta] = await Promise.all([readBlocks(stores, after, count), record]);
+      return [blocks, this.#moved(meta) ? undefined : meta?.revision];
+    }),
+  );
 
   private constructor(private readonly name: string) {
     this.#db = new Database(NAME + name, () => {
       this.#stale = true;
-      this.#release();
+      this.#held.release();
     });
     if ("BroadcastChannel" in globalThis) {
       this.#channel = new BroadcastChannel(NAME + name);
@@ -119,7 +118,7 @@ export class CollectionStore {
     this.#asked = performance.now();
     return this.#read(["segments", "dead"], async (stores, meta) => {
       this.#revision = meta.revision;
-      if (this.#held?.revision !== meta.revision) this.#held = undefined;
+      this.#held.keep(meta.revision);
       const reset = meta.epoch !== epoch;
       const known = reset ? 0 : rows;
       const range = above(reset ? 0 : changes);
@@ -180,47 +179,15 @@ export class CollectionStore {
 
   /** `passages`, if what they need is in memory. */
   held(places: Int32Array, revision: number): string | undefined {
-    return this.#held?.revision === revision ? this.#held.passages(places) : undefined;
+    return this.#held.passages(places, revision);
   }
 
   /** `places`: number and position in the document, one pair after another. */
   async passages(places: Int32Array, revision: number): Promise<string> {
     const [texts, meta] = await this.#texts(numbersOf(places));
     if (meta.revision !== revision) this.#stale = true;
-    else void this.#hold(meta);
+    else void this.#held.fill(meta);
     return shown(places, (number) => texts.get(number));
-  }
-
-  /** Read all texts into memory, a few at a time, beside other work. */
-  async #hold(meta: Meta): Promise<void> {
-    if (this.#holding || !mayHold(meta) || meta.bytes >= this.#tooMany) return;
-    const held = (this.#holding = new HeldTexts(meta.revision));
-    try {
-      for (let after = -1; ;) {
-        await new Promise((done) => setTimeout(done, PAUSE));
-        if (this.#holding !== held) break;
-        const [{ texts, last, more }, now] = await this.#db.read(["texts"], this.#side, (stores, record) =>
-          Promise.all([readBlocks(stores, after, BLOCKS), record]),
-        );
-        if (now?.revision !== meta.revision || this.#moved(now)) break; // somebody wrote: another answer begins anew
-        if (!held.add(texts)) {
-          this.#tooMany = meta.bytes;
-          break;
-        }
-        if (!more) {
-          this.#held = held;
-          break;
-        }
-        after = last;
-      }
-    } catch {
-      // whoever asks the database for an answer is told why
-    }
-    if (this.#holding === held) this.#holding = undefined;
-  }
-
-  #release(): void {
-    this.#held = this.#holding = undefined;
   }
 
   /** `rows`: number and position in the document, one pair after another. */
@@ -343,7 +310,7 @@ export class CollectionStore {
   async about(): Promise<string> {
     const { usage, quota } = (await navigator.storage?.estimate?.()) ?? {};
     const persisted = (await navigator.storage?.persisted?.()) ?? false;
-    return JSON.stringify({ place: "indexeddb", usage, quota, persisted, held: this.#held?.bytes ?? 0 });
+    return JSON.stringify({ place: "indexeddb", usage, quota, persisted, held: this.#held.bytes });
   }
 
   async room(): Promise<number | undefined> {
@@ -390,8 +357,7 @@ export class CollectionStore {
       });
       if (found) {
         this.#told();
-        const held = this.#held?.revision === found.before ? this.#held : undefined;
-        this.#held = held?.follow(found.after, found.changed) ? held : undefined;
+        this.#held.follow(found.before, found.after, found.changed);
         return found.value;
       }
       await this.#find();
@@ -406,7 +372,7 @@ export class CollectionStore {
     this.#side = await this.#db.read([], "", async (_, meta) => (await meta)?.side ?? "");
     this.#ids = new Ids();
     this.#nextIds = new Ids();
-    this.#release();
+    this.#held.release();
   }
 
   #told(): void {
@@ -415,7 +381,7 @@ export class CollectionStore {
   }
 
   close(): void {
-    this.#release();
+    this.#held.release();
     this.#db.close();
     this.#channel?.close();
   }

@@ -30,12 +30,15 @@ export async function readTexts(stores: Stores, numbers: Iterable<number>): Prom
   return found;
 }
 
-/** The next `count` blocks above the block `after`: their documents by number, the last block, and whether it may have others above it. */
-export async function readBlocks(
-  stores: Stores,
-  after: number,
-  count: number,
-): Promise<{ texts: [number: number, text: Text][]; last: number; more: boolean }> {
+/** Documents of blocks that follow each other, by number; the last block, and whether there may be others above it. */
+export interface Blocks {
+  texts: [number: number, text: Text][];
+  last: number;
+  more: boolean;
+}
+
+/** The next `count` blocks above the block `after`. */
+export async function readBlocks(stores: Stores, after: number, count: number): Promise<Blocks> {
   const store = stores.get("texts");
   const [keys, blocks] = await Promise.all([
     store.getAllKeys(above(after), count),
