@@ -22,7 +22,7 @@ from insitu.model.export import export
 from insitu.model.exported import read_lock
 from insitu.runtime.native import NativeRuntime
 from make_checkpoint import make
-from page.conftest import Serve, caught, opened_on, settled, until, wait
+from page.conftest import Serve, bundle, caught, opened_on, settled, until, wait
 from page.folder import Served
 from page.rows.tab import QUIET
 from page.texts import SCRIPTS
@@ -70,6 +70,25 @@ def test_threads_and_neighbours_change_no_bit(page: Page, serve_site: Serve) -> 
     assert page.evaluate(EMBED, TEXTS) == alone
     assert opened_with(page, served, threads=2)["threads"] == 2
     assert page.evaluate(EMBED, TEXTS) == alone
+
+
+def test_products_of_bytes_are_those_of_words_to_the_bit(page: Page, serve_site: Serve, tmp_path: Path) -> None:
+    bundle("encoder_parts.ts", tmp_path / "parts.js")
+    served = serve_site(instead={"/parts.js": (tmp_path / "parts.js").read_bytes()})
+    page.goto(served.address + "empty.html")
+    cases = [
+        {"rows": rows, "inputs": inputs, "outputs": outputs, "floor": floor, "halves": halves}
+        for rows in (1, 3, 4, 9)
+        for inputs in (8, 384, 1152)
+        for outputs, halves in ((8, False), (48, False), (48, True))
+        for floor in (0, 0.1701)
+    ]
+    script = "async ([url, cases]) => (await import('/parts.js')).products(url, cases)"
+    for build in ("plain", "relaxed"):
+        kind, wrong, count = page.evaluate(script, [f"/insitu/encoder.{build}.wasm", cases])
+        print(f"{build}: bytes are {('not used', 'unsigned', 'signed')[kind]} on this machine")
+        assert kind == 0 or build == "relaxed"
+        assert wrong == 0 and count > 10_000
 
 
 @pytest.fixture(scope="module")

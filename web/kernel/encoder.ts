@@ -11,7 +11,8 @@ import { finish, pool, project } from "./encoder/head";
 import { be, product, productBlocks } from "./encoder/product";
 import { embed, norm, quantise, turn } from "./encoder/rows";
 
-export { packBlocks, packColumns } from "./encoder/pack";
+export { packBlocks, packBytes, packColumns } from "./encoder/pack";
+export { byteKind } from "./encoder/product";
 
 /** The first byte that the kernel does not use itself. */
 export function heapBase(): usize {
@@ -46,12 +47,15 @@ function play(tape: usize, state: usize, thread: i32, threads: i32): bool {
         norm(arg(s, 1), arg(s, 2), arg(s, 3), arg(s, 4), arg(s, 5), arg(s, 6), arg(s, 7), float(s, 8), thread, threads);
         break;
       case Op.quantise:
-        quantise(arg(s, 1), arg(s, 2), float(s, 3), float(s, 4), arg(s, 5), arg(s, 6), arg(s, 7), arg(s, 8), thread, threads);
+        quantise(
+          arg(s, 1), arg(s, 2), float(s, 3), float(s, 4), arg(s, 5) != 0, arg(s, 6), arg(s, 7), arg(s, 8), arg(s, 9), arg(s, 10),
+          thread, threads,
+        );
         break;
       case Op.product:
         product(
           arg(s, 1), arg(s, 2), arg(s, 3), arg(s, 4), arg(s, 5), arg(s, 6), arg(s, 7), arg(s, 8), arg(s, 9), arg(s, 10),
-          arg(s, 11), arg(s, 12), thread, threads,
+          arg(s, 11), arg(s, 12), arg(s, 13), arg(s, 14), thread, threads,
         );
         break;
       case Op.productBlocks:

@@ -17,6 +17,14 @@ export const enum Op {
   each,
 }
 
+/** What bytes are to the dot product of relaxed SIMD. */
+export const enum Bytes {
+  /** Sums stop at 16 bits, or there is no such product: it is not used. */
+  inexact,
+  unsigned,
+  signed,
+}
+
 /** What a product does with its sums before it stores them. */
 export const enum Then {
   store,

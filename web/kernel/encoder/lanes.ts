@@ -11,6 +11,16 @@ export function madd4(a: v128, b: v128, c: v128): v128 {
 }
 
 /**
+ * Of each lane: the sum of four products of int8 `a` and of bytes `b`, added to c. Whether these count as unsigned or signed is the
+ * processor's choice, and some are not exact: see `byteKind`.
+ */
+// @ts-ignore: decorator
+@inline
+export function dot4(a: v128, b: v128, c: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? i32x4.relaxed_dot_i8x16_i7x16_add_s(a, b, c) : c;
+}
+
+/**
  * The nearest integers as int32, for numbers of less than 2^22. Two instructions, where `nearest` and a truncation that must
  * saturate are ten.
  */

@@ -26,6 +26,35 @@ export function packColumns(from: usize, to: usize, K: i32, N: i32, halves: bool
   }
 }
 
+/** int8 K x N at `from` to panels [N / 8][K / 4][8][4] at `to`, the sum of each column to `sums` (int32, N). K is a multiple of 4. */
+export function packBytes(from: usize, to: usize, sums: usize, K: i32, N: i32, halves: bool): void {
+  packColumns(from, to, K, N, halves);
+  for (let n = 0; n < N; n += PANEL) {
+    let low = i32x4.splat(0);
+    let high = low;
+    for (let k = 0; k < K; k += 4) {
+      const one = v128.load(to);
+      const two = v128.load(to, 16);
+      const left = v128.shuffle<i16>(one, two, 0, 8, 1, 9, 2, 10, 3, 11);
+      const right = v128.shuffle<i16>(one, two, 4, 12, 5, 13, 6, 14, 7, 15);
+      v128.store(to, left);
+      v128.store(to, right, 16);
+      low = i32x4.add(low, sum4x4(left));
+      high = i32x4.add(high, sum4x4(right));
+      to += 32;
+    }
+    v128.store(sums + (<usize>n << 2), low);
+    v128.store(sums + (<usize>n << 2), high, 16);
+  }
+}
+
+/** Of int8: four sums of four. */
+// @ts-ignore: decorator
+@inline
+function sum4x4(x: v128): v128 {
+  return i32x4.extadd_pairwise_i16x8_s(i16x8.extadd_pairwise_i8x16_s(x));
+}
+
 /**
  * Codes [N][blocks][32] of `bits` (4: two a byte, the first one below) at `from`, float16 scales [N][blocks] at `scales`, to panels
  * [N / 8][blocks] of codes and eight scales at `to`.

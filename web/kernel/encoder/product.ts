@@ -4,9 +4,12 @@
 // for each pair of channels, its eight columns with two weights each, and a row its channels as they come. A tile is four
 // rows by eight columns: eight sums, two vectors of weights and one of activations fit the sixteen registers of x86.
 // Each thread has its own panels. Rows are taken in runs that stay in the cache while panels pass by.
+//
+// Where the dot product of relaxed SIMD is exact for all bytes (AVX-VNNI, SDOT), it takes four channels at a time, and a panel
+// holds for each four channels its eight columns with four weights each. Activations are bytes then.
 
-import { BLOCK, PANEL, Then } from "../ops";
-import { gelu4, half4, madd4 } from "./lanes";
+import { BLOCK, Bytes, PANEL, Then } from "../ops";
+import { dot4, gelu4, half4, madd4 } from "./lanes";
 
 /** Rows of a run: 64 rows of 3,072 channels are 0.4 MB. */
 const RUN = 64;
@@ -56,15 +59,41 @@ function scaled(sum: v128, scale: v128, weights: v128, bias: v128): v128 {
   return madd4(f32x4.convert_i32x4_s(sum), f32x4.mul(scale, weights), bias);
 }
 
+/** Eight sums of one row become floats, with their scales and the bias, and are stored. */
+// @ts-ignore: decorator
+@inline
+function end(row: i32, n: i32, low: v128, high: v128, aScales: usize, wScales: usize, bias: usize): void {
+  const at = <usize>n << 2;
+  const zero = f32x4.splat(0);
+  const scale = v128.load_splat<f32>(aScales + (<usize>row << 2));
+  low = scaled(low, scale, v128.load(wScales + at), bias ? v128.load(bias + at) : zero);
+  high = scaled(high, scale, v128.load(wScales + at, 16), bias ? v128.load(bias + at, 16) : zero);
+  put(row, n, low, high);
+}
+
+/**
+ * What bytes are to `dot4` here: see `Bytes`. The specification leaves open what a byte above 127 counts, and whether sums of pairs
+ * stop at 16 bits; a machine does it one way. `at`: 32 bytes of room, so that the compiler cannot know.
+ */
+export function byteKind(at: usize): i32 {
+  if (!ASC_FEATURE_RELAXED_SIMD) return Bytes.inexact;
+  v128.store(at, i8x16.splat(-127));
+  v128.store(at, i8x16.splat(-1), 16);
+  const sum = i32x4.extract_lane(dot4(v128.load(at), v128.load(at, 16), i32x4.splat(7)), 2);
+  if (sum == 7 - 4 * 127 * 255) return Bytes.unsigned;
+  return sum == 7 + 4 * 127 ? Bytes.signed : Bytes.inexact;
+}
+
 /**
  * rows x K activations times K x N weights, with a scale for each row and each column.
  *
  * `a`: int16 rows x K with `aScales` (float32); `w`: panels of int8, [N / 8][K / 2][8][2], with `wScales` (float32, N); `bias`:
- * float32 (N) or 0. K is a multiple of 4 and N of 8. See `Then` for what is stored at `to`, `stride` bytes a row.
+ * float32 (N) or 0. K is a multiple of 4 and N of 8. See `Then` for what is stored at `to`, `stride` bytes a row. With `sums`
+ * (int32, N, of each column's weights) `a` has bytes, to which `offset` was added, and panels are [N / 8][K / 4][8][4].
  */
 export function product(
-  a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, to: usize, stride: usize, rows: i32, K: i32, N: i32,
-  next: i32, residual: usize, thread: i32, threads: i32,
+  a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, sums: usize, offset: i32, to: usize, stride: usize,
+  rows: i32, K: i32, N: i32, next: i32, residual: usize, thread: i32, threads: i32,
 ): void {
   then = next;
   out = to;
@@ -79,6 +108,13 @@ export function product(
       const n = panel * PANEL;
       const from = w + <usize>n * <usize>K;
       let row = run;
+      if (ASC_FEATURE_RELAXED_SIMD && sums) {
+        const factor = i32x4.splat(-offset);
+        const low = i32x4.mul(v128.load(sums + (<usize>n << 2)), factor);
+        const high = i32x4.mul(v128.load(sums + (<usize>n << 2), 16), factor);
+        for (; row + 4 <= stop; row += 4) bytes4(a, aScales, from, wScales, bias, low, high, row, n, K);
+        for (; row < stop; row++) bytes1(a, aScales, from, wScales, bias, low, high, row, n, K);
+      }
       for (; row + 4 <= stop; row += 4) tile4(a, aScales, from, wScales, bias, row, n, K);
       for (; row < stop; row++) tile1(a, aScales, from, wScales, bias, row, n, K);
     }
@@ -99,8 +135,8 @@ function tile4(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, 
   let s21 = s00;
   let s30 = s00;
   let s31 = s00;
-  const end = w + <usize>K * PANEL;
-  while (w < end) {
+  const stop = w + <usize>K * PANEL;
+  while (w < stop) {
     let low = v128.load_ext<i8>(w);
     let high = v128.load_ext<i8>(w, 8);
     let x = v128.load_splat<i32>(a0);
@@ -135,40 +171,85 @@ function tile4(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, 
     a2 += 8;
     a3 += 8;
   }
-  const zero = f32x4.splat(0);
-  const biasLow = bias ? v128.load(bias + (<usize>n << 2)) : zero;
-  const biasHigh = bias ? v128.load(bias + (<usize>n << 2), 16) : zero;
-  const low = v128.load(wScales + (<usize>n << 2));
-  const high = v128.load(wScales + (<usize>n << 2), 16);
-  const scales = aScales + (<usize>row << 2);
-  let scale = v128.load_splat<f32>(scales);
-  put(row, n, scaled(s00, scale, low, biasLow), scaled(s01, scale, high, biasHigh));
-  scale = v128.load_splat<f32>(scales, 4);
-  put(row + 1, n, scaled(s10, scale, low, biasLow), scaled(s11, scale, high, biasHigh));
-  scale = v128.load_splat<f32>(scales, 8);
-  put(row + 2, n, scaled(s20, scale, low, biasLow), scaled(s21, scale, high, biasHigh));
-  scale = v128.load_splat<f32>(scales, 12);
-  put(row + 3, n, scaled(s30, scale, low, biasLow), scaled(s31, scale, high, biasHigh));
+  end(row, n, s00, s01, aScales, wScales, bias);
+  end(row + 1, n, s10, s11, aScales, wScales, bias);
+  end(row + 2, n, s20, s21, aScales, wScales, bias);
+  end(row + 3, n, s30, s31, aScales, wScales, bias);
 }
 
 function tile1(a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, row: i32, n: i32, K: i32): void {
   let x0 = a + ((<usize>row * <usize>K) << 1);
   let s0 = i32x4.splat(0);
   let s1 = s0;
-  const end = w + <usize>K * PANEL;
-  while (w < end) {
+  const stop = w + <usize>K * PANEL;
+  while (w < stop) {
     const x = v128.load_splat<i32>(x0);
     s0 = add(s0, x, v128.load_ext<i8>(w));
     s1 = add(s1, x, v128.load_ext<i8>(w, 8));
     w += 16;
     x0 += 4;
   }
-  const zero = f32x4.splat(0);
-  const at = <usize>n << 2;
-  const scale = v128.load_splat<f32>(aScales + (<usize>row << 2));
-  const low = scaled(s0, scale, v128.load(wScales + at), bias ? v128.load(bias + at) : zero);
-  const high = scaled(s1, scale, v128.load(wScales + at, 16), bias ? v128.load(bias + at, 16) : zero);
-  put(row, n, low, high);
+  end(row, n, s0, s1, aScales, wScales, bias);
+}
+
+/** As `tile4`, of bytes. `low`, `high`: what the sums begin with. */
+function bytes4(
+  a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, low: v128, high: v128, row: i32, n: i32, K: i32,
+): void {
+  const length = <usize>K;
+  let a0 = a + <usize>row * length;
+  let a1 = a0 + length;
+  let a2 = a1 + length;
+  let a3 = a2 + length;
+  let s00 = low;
+  let s01 = high;
+  let s10 = low;
+  let s11 = high;
+  let s20 = low;
+  let s21 = high;
+  let s30 = low;
+  let s31 = high;
+  const stop = w + <usize>K * PANEL;
+  while (w < stop) {
+    const left = v128.load(w);
+    const right = v128.load(w, 16);
+    let x = v128.load_splat<i32>(a0);
+    s00 = dot4(left, x, s00);
+    s01 = dot4(right, x, s01);
+    x = v128.load_splat<i32>(a1);
+    s10 = dot4(left, x, s10);
+    s11 = dot4(right, x, s11);
+    x = v128.load_splat<i32>(a2);
+    s20 = dot4(left, x, s20);
+    s21 = dot4(right, x, s21);
+    x = v128.load_splat<i32>(a3);
+    s30 = dot4(left, x, s30);
+    s31 = dot4(right, x, s31);
+    w += 32;
+    a0 += 4;
+    a1 += 4;
+    a2 += 4;
+    a3 += 4;
+  }
+  end(row, n, s00, s01, aScales, wScales, bias);
+  end(row + 1, n, s10, s11, aScales, wScales, bias);
+  end(row + 2, n, s20, s21, aScales, wScales, bias);
+  end(row + 3, n, s30, s31, aScales, wScales, bias);
+}
+
+function bytes1(
+  a: usize, aScales: usize, w: usize, wScales: usize, bias: usize, low: v128, high: v128, row: i32, n: i32, K: i32,
+): void {
+  let from = a + <usize>row * <usize>K;
+  const stop = w + <usize>K * PANEL;
+  while (w < stop) {
+    const x = v128.load_splat<i32>(from);
+    low = dot4(v128.load(w), x, low);
+    high = dot4(v128.load(w, 16), x, high);
+    w += 32;
+    from += 4;
+  }
+  end(row, n, low, high, aScales, wScales, bias);
 }
 
 /** Bytes of a block in a panel: 32 weights of eight columns in 8 or 4 bits, and eight float16. */

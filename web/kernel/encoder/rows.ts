@@ -86,21 +86,24 @@ export function norm(
 /**
  * Rows to integers with a scale each: x ~ codes * scale - floor, the largest code is `levels` (of either sign if `floor` is 0).
  *
- * `smoothing` (float32, size, or 0) multiplies the channels first. `out` int16 rows x size, `scales` float32.
+ * `smoothing` (float32, size, or 0) multiplies the channels first. `out` int16 rows x size, or with `bytes` the lower halves of
+ * these plus `offset`; `scales` float32.
  */
 export function quantise(
-  x: usize, smoothing: usize, floor: f32, levels: f32, out: usize, scales: usize, rows: i32, size: i32, thread: i32,
-  threads: i32,
+  x: usize, smoothing: usize, floor: f32, levels: f32, bytes: bool, offset: i32, out: usize, scales: usize, rows: i32,
+  size: i32, thread: i32, threads: i32,
 ): void {
-  const bytes = <usize>size << 2;
+  const length = <usize>size << 2;
+  const more = i16x8.splat(<i16>offset);
+  const lower = i16x8.splat(255);
   const stop = first(rows, thread + 1, threads);
   const shift = f32x4.splat(floor);
   for (let row = first(rows, thread, threads); row < stop; row++) {
-    const from = x + <usize>row * bytes;
-    const to = out + ((<usize>row * <usize>size) << 1);
+    const from = x + <usize>row * length;
+    const to = out + ((<usize>row * <usize>size) << (bytes ? 0 : 1));
     let most = f32x4.splat(TINY);
     let total = f32x4.splat(0);
-    for (let i: usize = 0; i < bytes; i += 16) {
+    for (let i: usize = 0; i < length; i += 16) {
       let value = v128.load(from + i);
       if (smoothing) value = f32x4.mul(value, v128.load(smoothing + i));
       most = f32x4.pmax(most, floor ? f32x4.add(value, shift) : f32x4.abs(value));
@@ -111,7 +114,7 @@ export function quantise(
     const sum = sum4(total);
     store<f32>(scales + (<usize>row << 2), sum == sum ? largest / levels : sum);
     const factor = f32x4.splat(levels / largest);
-    for (let i: usize = 0; i < bytes; i += 32) {
+    for (let i: usize = 0; i < length; i += 32) {
       let low = v128.load(from + i);
       let high = v128.load(from + i, 16);
       if (smoothing) {
@@ -120,7 +123,11 @@ export function quantise(
       }
       low = round4(f32x4.mul(f32x4.add(low, shift), factor));
       high = round4(f32x4.mul(f32x4.add(high, shift), factor));
-      v128.store(to + (i >> 1), i16x8.narrow_i32x4_s(low, high));
+      const eight = i16x8.narrow_i32x4_s(low, high);
+      if (bytes) {
+        const halves = v128.and(i16x8.add(eight, more), lower);
+        v128.store64_lane(to + (i >> 2), i8x16.narrow_i16x8_u(halves, halves), 0);
+      } else v128.store(to + (i >> 1), eight);
     }
   }
 }

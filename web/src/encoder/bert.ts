@@ -38,7 +38,11 @@ export function bert(weights: Weights, settings: Record<string, unknown>): Progr
       const x = heap.allocate(rows * row);
       const y = heap.allocate(rows * row);
       const wide = heap.allocate(rows * 4 * Math.max(3 * size, inner));
-      const ints = { codes: heap.allocate(rows * 2 * Math.max(size, inner)), scales: heap.allocate(rows * 4) };
+      const ints = {
+        codes: heap.allocate(rows * 2 * Math.max(size, inner)),
+        scales: heap.allocate(rows * 4),
+        offset: 0,
+      };
       const attend = attention(heap, batch, { heads, kvHeads: heads, size: headSize, scale: headSize ** -0.5 });
 
       tape.embed(batch.codes, batch.scales, positions, bounds, texts, size, x);

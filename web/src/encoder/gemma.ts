@@ -44,7 +44,7 @@ export function gemma(weights: Weights, settings: Record<string, unknown>): Prog
       const x = heap.allocate(rows * Math.max(row, 4 * heads * headSize));
       const wide = heap.allocate(rows * 4 * Math.max(sides, inner));
       const most = Math.max(size, heads * headSize, inner);
-      const ints = { codes: heap.allocate(rows * 2 * most), scales: heap.allocate(rows * 4) };
+      const ints = { codes: heap.allocate(rows * 2 * most), scales: heap.allocate(rows * 4), offset: 0 };
       const attend = attention(heap, batch, { heads, kvHeads: 1, size: headSize, scale: 1 });
       const angles = new Map([...new Set(bases)].map((base) => [base, turns(longest, headSize, base)]));
       const turned = new Map(

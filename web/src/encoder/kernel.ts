@@ -3,6 +3,9 @@
 export interface Kernel {
   heapBase(): number;
   packColumns(from: number, to: number, inputs: number, outputs: number, halves: boolean): void;
+  packBytes(from: number, to: number, sums: number, inputs: number, outputs: number, halves: boolean): void;
+  /** See `Bytes` of web/kernel/ops.ts. `at`: 32 bytes of room. */
+  byteKind(at: number): number;
   packBlocks(
     from: number,
     scales: number,

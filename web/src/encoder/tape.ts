@@ -1,7 +1,7 @@
 // A tape: the steps that the kernel runs for one batch. Arguments are those of the kernel's functions (web/kernel/encoder/), in
 // their order, without the last two (thread, threads).
 
-import { Op, STEP_BYTES, type Then } from "../../kernel/ops.ts";
+import { Bytes, Op, STEP_BYTES, type Then } from "../../kernel/ops.ts";
 import type { Heap } from "./heap.ts";
 import type { Matrix } from "./weights.ts";
 
@@ -47,17 +47,20 @@ export class Tape {
   /** `matrix`: the one that the integers are for. */
   quantise(x: number, matrix: Matrix, floor: number, to: Activations, rows: number): void {
     const levels = floor ? 255 : matrix.bits ? 32767 : 127;
-    const { smoothing, inputs } = matrix;
-    this.#step(Op.quantise, x, smoothing, float(floor), float(levels), to.codes, to.scales, rows, inputs);
+    const { smoothing, inputs, sums, bytes } = matrix;
+    // Codes are 0 to 255 with a floor and -127 to 127 without.
+    to.offset = bytes === Bytes.unsigned ? (floor ? 0 : 128) : floor ? -128 : 0;
+    const kind = [float(floor), float(levels), sums && 1, to.offset];
+    this.#step(Op.quantise, x, smoothing, ...kind, to.codes, to.scales, rows, inputs);
   }
 
   /** `stride`: bytes of a row of `out`, and of `residual`. */
   product(a: Activations, matrix: Matrix, out: number, stride: number, rows: number, then: Then, residual = 0): void {
-    const { codes, scales } = a;
-    const { address: w, columns, bias, inputs, outputs, bits, room } = matrix;
-    if (bits)
-      this.#step(Op.productBlocks, codes, scales, w, bits, room, out, stride, rows, inputs, outputs, then, residual);
-    else this.#step(Op.product, codes, scales, w, columns, bias, out, stride, rows, inputs, outputs, then, residual);
+    const { codes, scales, offset } = a;
+    const { address: w, columns, bias, sums, inputs, outputs, bits, room } = matrix;
+    const rest = [out, stride, rows, inputs, outputs, then, residual];
+    if (bits) this.#step(Op.productBlocks, codes, scales, w, bits, room, ...rest);
+    else this.#step(Op.product, codes, scales, w, columns, bias, sums, offset, ...rest);
   }
 
   turn(
@@ -142,6 +145,8 @@ export class Tape {
 export interface Activations {
   codes: number;
   scales: number;
+  /** What was added to the integers that the tape has there last. */
+  offset: number;
 }
 
 /** Addresses of what a batch gives. */

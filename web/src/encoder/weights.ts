@@ -1,7 +1,7 @@
 // Weights from the ONNX file to the heap, laid out as the kernel reads them (web/kernel/encoder/product.ts).
 
-import { BLOCK, PANEL } from "../../kernel/ops.ts";
-import type { Bytes } from "../files.ts";
+import { BLOCK, Bytes, PANEL } from "../../kernel/ops.ts";
+import type { Bytes as Data } from "../files.ts";
 import { FLOAT, FLOAT16, INT8, UINT8, type Graph, type Weight } from "./graph.ts";
 import type { Heap } from "./heap.ts";
 import type { Kernel } from "./kernel.ts";
@@ -11,6 +11,10 @@ export interface Matrix {
   address: number;
   /** float32, one for each column; of a matrix in blocks they are inside. */
   columns: number;
+  /** int32, the sum of each column's weights, where activations are bytes. */
+  sums: number;
+  /** What bytes are here. */
+  bytes: Bytes;
   /** float32, added to each column. */
   bias: number;
   /** float32, multiply the inputs. */
@@ -29,6 +33,8 @@ export class Unknown extends Error {}
 export class Weights {
   #weights: ReadonlyMap<string, Weight>;
   #rooms = new Map<number, number>();
+  /** What products of bytes are here. */
+  readonly bytes: Bytes;
 
   /** `threads`: as many as may run the kernel at most. */
   constructor(
@@ -38,6 +44,7 @@ export class Weights {
     private readonly threads: number,
   ) {
     this.#weights = weights;
+    this.bytes = kernel.byteKind(heap.allocate(32));
   }
 
   /** All is on the heap: let the file go, which programs would keep alive. */
@@ -88,11 +95,13 @@ export class Weights {
       require(name, weight, [inputs, outputs]);
       if (inputs % 4) throw new Unknown(`${name} has ${inputs} inputs`);
       const scales = floats(this.#get(`${name}.scale`));
-      const address = this.#packed(inputs * outputs, [weight.bytes], (to, from) =>
-        this.kernel.packColumns(from!, to, inputs, outputs, halves),
-      );
+      const sums = this.bytes === Bytes.inexact ? 0 : this.heap.allocate(4 * outputs);
+      const address = this.#packed(inputs * outputs, [weight.bytes], (to, from) => {
+        if (sums) this.kernel.packBytes(from!, to, sums, inputs, outputs, halves);
+        else this.kernel.packColumns(from!, to, inputs, outputs, halves);
+      });
       const columns = this.heap.put(scales.map((_, n) => scales[halves ? half(n, outputs) : n]!));
-      return { ...common, address, columns, bias: one("bias"), bits: 0, room: 0 };
+      return { ...common, address, columns, sums, bytes: this.bytes, bias: one("bias"), bits: 0, room: 0 };
     }
     const blocks = inputs / BLOCK;
     const bits = ((weight.dims[2] ?? 0) * 8) / BLOCK;
@@ -106,7 +115,16 @@ export class Weights {
     const address = this.#packed(size, [weight.bytes, scales.bytes], (to, from, halfs) =>
       this.kernel.packBlocks(from!, halfs!, to, blocks, outputs, bits, halves),
     );
-    return { ...common, address, columns: 0, bias: 0, bits, room: bits === 4 ? this.#room(blocks) : 0 };
+    return {
+      ...common,
+      address,
+      columns: 0,
+      sums: 0,
+      bytes: Bytes.inexact,
+      bias: 0,
+      bits,
+      room: bits === 4 ? this.#room(blocks) : 0,
+    };
   }
 
   /** A panel of 8 bits for each thread, the same for all matrices of so many blocks. */
@@ -124,7 +142,7 @@ export class Weights {
   }
 
   /** The address of what `pack` makes of `parts`, copies of which it is given. */
-  #packed(bytes: number, parts: Bytes[], pack: (to: number, ...from: number[]) => void): number {
+  #packed(bytes: number, parts: Data[], pack: (to: number, ...from: number[]) => void): number {
     const to = this.heap.allocate(bytes);
     const end = this.heap.mark();
     const from = parts.map((part) => {
