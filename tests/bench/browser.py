@@ -114,20 +114,17 @@ class Site:
         self.server.server_close()
 
 
-def chromium() -> str | None:
-    """The Chromium to measure: INSITU_CHROMIUM, the one that was set up, the system's; None: Playwright's own."""
-    known = SET_UP.read_text().strip() if SET_UP.exists() else None
-    return os.environ.get("INSITU_CHROMIUM") or known or shutil.which("chromium")
-
-
 def executable(playwright: Playwright) -> str:
-    return chromium() or playwright.chromium.executable_path
+    """The Chromium to measure: INSITU_CHROMIUM, the one that was set up, the system's, else Playwright's own."""
+    known = SET_UP.read_text().strip() if SET_UP.exists() else None
+    found = os.environ.get("INSITU_CHROMIUM") or known or shutil.which("chromium")
+    return found or playwright.chromium.executable_path
 
 
 @contextmanager
 def new_page(playwright: Playwright, url: str) -> Iterator[Page]:
     """One page in a Chromium of its own, with `url` open and nothing kept afterwards."""
-    browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+    browser = playwright.chromium.launch(executable_path=executable(playwright), args=list(ARGUMENTS))
     try:
         page = browser.new_page()
         page.set_default_timeout(PAGE_TIMEOUT_MS)

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, Playwright
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from browser import PAGE_TIMEOUT_MS, chromium
+from browser import PAGE_TIMEOUT_MS, executable
 from page.conftest import on_disk, settled
 from page.folder import Served
 from processes import resident
@@ -94,7 +94,7 @@ def opened(playwright: Playwright, web: Path, model_dir: Path, worker: bytes | N
         shutil.copytree(model_dir, site / "model")
         if worker is not None:
             (site / "worker.js").write_bytes(worker)
-        path = chromium() or playwright.chromium.executable_path
+        path = executable(playwright)
         with Served(site).running() as served, on_disk(playwright, path, folder / "profile") as browser:
             yield Disk(site, served.address, browser)
 

@@ -28,7 +28,7 @@ import put
 import rival
 import scan
 import visit
-from browser import Site, new_page
+from browser import ARGUMENTS, Site, executable, new_page
 from insitu.model import cache, ensure
 from ours import NativeSubject, PageSubject
 from report import Report
@@ -118,9 +118,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def chromium_version(playwright: Playwright) -> str:
-    from browser import ARGUMENTS, chromium
-
-    browser = playwright.chromium.launch(executable_path=chromium(), args=list(ARGUMENTS))
+    browser = playwright.chromium.launch(executable_path=executable(playwright), args=list(ARGUMENTS))
     try:
         return browser.version
     finally:

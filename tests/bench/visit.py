@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 from playwright.sync_api import Playwright
 
-from browser import ARGUMENTS, PAGE_TIMEOUT_MS, Site, chromium
+from browser import ARGUMENTS, PAGE_TIMEOUT_MS, Site, executable
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -50,7 +50,7 @@ def index_docs(out: Path) -> Path:
 def visit(playwright: Playwright, profile: Path, site: Site, options: dict[str, Any]) -> Visit:
     """One visit with the browser profile in `profile`; the browser is started a second before and closed after it."""
     context = playwright.chromium.launch_persistent_context(
-        str(profile), executable_path=chromium(), args=list(ARGUMENTS), headless=True
+        str(profile), executable_path=executable(playwright), args=list(ARGUMENTS), headless=True
     )
     try:
         page = context.pages[0] if context.pages else context.new_page()
